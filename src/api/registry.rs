@@ -1,0 +1,252 @@
+//! Registry: one private registry, that is one AWS account in one Region, and how to get in.
+
+#![allow(unreachable_pub, reason = "KubeSchema repeats the type inside a function")]
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ecr::{Encryption, ExclusionFilter, ImageTagMutability, Tags},
+    names::{AccountId, Region, RepositoryPrefix, RoleArn},
+    status::CommonStatus,
+};
+
+/// One private registry of Amazon ECR: an AWS account in a Region, how the operator gets in, and who may use it.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "ecr-operator.dev",
+    version = "v1alpha1",
+    kind = "Registry",
+    plural = "registries",
+    shortname = "ecrreg",
+    category = "ecr",
+    status = "RegistryStatus",
+    derive = "PartialEq",
+    doc = "A private registry of Amazon ECR: an AWS account in a Region, how the operator gets in, and who may use it.",
+    printcolumn(name = "Account", type_ = "string", json_path = ".spec.registryId"),
+    printcolumn(name = "Region", type_ = "string", json_path = ".spec.region"),
+    printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[x_kube(
+    validation = Rule::new("self.region == oldSelf.region")
+        .message("spec.region cannot be changed: it says which registry this is; create another Registry instead")
+        .field_path(".region"),
+    validation = Rule::new("self.registryId == oldSelf.registryId")
+        .message("spec.registryId cannot be changed: it says which registry this is; create another Registry instead")
+        .field_path(".registryId")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistrySpec {
+    /// The AWS Region of the registry, such as `eu-west-1`. Required, cannot be changed.
+    pub region: Region,
+
+    /// The AWS account whose registry this is, twelve digits. When other credentials are found, the Registry reports
+    /// `AccountMismatch` and nothing is written. Required, cannot be changed.
+    pub registry_id: AccountId,
+
+    /// An IAM role to assume for every call to this registry. Default: the operator's own credentials (IRSA, EKS Pod
+    /// Identity, environment).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assume_role: Option<AssumeRole>,
+
+    /// Other addresses for the AWS APIs, such as VPC endpoints. Default: AWS's public endpoints of the Region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<Endpoints>,
+
+    /// `Observe`: look and report, write nothing. `Manage`: this cluster is the one writer of the registry, which it
+    /// claims by a repository named `ecr-operator/registry`. Default: Observe.
+    #[serde(default)]
+    pub mode: RegistryMode,
+
+    /// Which namespaces may use the registry, and for which repository names. At most 100. Default: none, so that no
+    /// namespace may use it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub tenants: Vec<Tenant>,
+
+    /// Settings for repositories at their creation, where a Repository leaves them out. They change no repository that
+    /// exists. Default: AWS's own defaults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub creation_defaults: Option<CreationDefaults>,
+
+    /// The UID of a cluster whose claim on this registry is to be taken over, as `status.claim.cluster` shows it. Only a
+    /// claim of the same `ownerId` can be taken over. For a cluster that was rebuilt; make sure that the old one is
+    /// gone. At most 64 characters. Default: absent, nothing is taken over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub takeover: Option<String>,
+
+    /// Pauses the registry: nothing in it is looked at or written, its repositories included. Default: false.
+    #[serde(default)]
+    pub suspend: bool,
+}
+
+/// A role to assume.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AssumeRole {
+    /// The ARN of the role. Required.
+    pub role_arn: RoleArn,
+
+    /// The external id that the role's trust policy asks for. 2 to 1,224 characters. Default: none is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 1224), regex(pattern = r"^[\w+=,.@:/-]+$"))]
+    pub external_id: Option<String>,
+}
+
+/// Addresses of AWS APIs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Endpoints {
+    /// Address of the ECR API, an `http` or `https` URL of at most 2,048 characters. Default: AWS's endpoint of the
+    /// Region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048), regex(pattern = r"^https?://[^\s]+$"))]
+    pub ecr: Option<String>,
+
+    /// Address of the STS API, an `http` or `https` URL of at most 2,048 characters. Default: AWS's endpoint of the
+    /// Region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048), regex(pattern = r"^https?://[^\s]+$"))]
+    pub sts: Option<String>,
+}
+
+/// Whether this cluster writes to the registry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[expect(
+    missing_docs,
+    reason = "the variants are described where the enum is used: a schema loses their own texts"
+)]
+pub enum RegistryMode {
+    #[default]
+    Observe,
+    Manage,
+}
+
+/// Namespaces that may use the registry, and what for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Tenant {
+    /// The namespaces meant, by their labels; `{}` means every namespace. Required.
+    pub namespace_selector: LabelSelector,
+
+    /// What the names of their repositories begin with, compared by path segment: `team-a/` does not hold
+    /// `team-ab/web`. `{namespace}` stands for the object's namespace, `*` alone for every name. 1 to 50. Required.
+    #[schemars(length(min = 1, max = 50))]
+    pub repository_prefixes: Vec<RepositoryPrefix>,
+
+    /// What they may do. `Manage`: create Repositories. 1 to 8 entries. Required.
+    #[schemars(length(min = 1, max = 8))]
+    pub may: Vec<Permission>,
+
+    /// Whom the policies of their repositories may name: account ids, account roots (`arn:aws:iam::<account>:root`,
+    /// which covers everyone in the account), ARNs of roles and users, or service names. At most 100, each of 1 to 512
+    /// characters. Default: everyone in the registry's own account. An empty list means nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 100), inner(length(min = 1, max = 512)))]
+    pub principals: Option<Vec<String>>,
+
+    /// Which organizations the policies of their repositories may name, as `o-` and 10 to 32 letters and digits. At
+    /// most 20. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), inner(length(max = 34), regex(pattern = "^o-[a-z0-9]{10,32}$")))]
+    pub organization_ids: Vec<String>,
+}
+
+/// What a tenant may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[expect(
+    missing_docs,
+    reason = "the variants are described where the enum is used: a schema loses their own texts"
+)]
+pub enum Permission {
+    Manage,
+}
+
+/// Settings for `CreateRepository` only.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(
+    validation = Rule::new(
+        "(has(self.imageTagMutability) && self.imageTagMutability.endsWith('_WITH_EXCLUSION')) == has(self.imageTagMutabilityExclusionFilters)"
+    )
+    .message("creationDefaults.imageTagMutabilityExclusionFilters go with imageTagMutability MUTABLE_WITH_EXCLUSION or IMMUTABLE_WITH_EXCLUSION, and with no other")
+    .field_path(".imageTagMutabilityExclusionFilters")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct CreationDefaults {
+    /// `MUTABLE`, `IMMUTABLE`, or either `_WITH_EXCLUSION` for the tags that the filters name. Default: ECR's, MUTABLE.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_tag_mutability: Option<ImageTagMutability>,
+
+    /// Tags excepted from the mutability; required with a `_WITH_EXCLUSION` value, refused otherwise. 1 to 5. Default:
+    /// none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 5))]
+    pub image_tag_mutability_exclusion_filters: Option<Vec<ExclusionFilter>>,
+
+    /// Encryption at rest. Default: ECR's, AES256.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Encryption>,
+
+    /// Whether images are scanned when they are pushed (basic scanning). Default: ECR's, false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scan_on_push: Option<bool>,
+
+    /// Tags of the repository. At most 49; keys of 1 to 128 and values of up to 256 characters; keys that begin with
+    /// `aws:` or `ecr-operator.dev/` are refused. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<Tags>,
+}
+
+/// What was seen of the registry.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistryStatus {
+    #[serde(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "its own fields carry the documentation; a description here would end up on the status"
+    )]
+    pub common: CommonStatus,
+
+    /// Who manages the registry. Default: absent while nobody has claimed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<ClaimStatus>,
+}
+
+/// A claim on a registry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimStatus {
+    /// The `ownerId` of the installation that holds the claim, at most 256 characters. Default: empty where the claim
+    /// does not say.
+    #[serde(default)]
+    #[schemars(length(max = 256))]
+    pub writer: String,
+
+    /// The UID of the cluster that holds the claim, at most 256 characters. Default: empty where the claim does not say.
+    #[serde(default)]
+    #[schemars(length(max = 256))]
+    pub cluster: String,
+}
+
+impl RegistryStatus {
+    /// The conditions of the status, none where it was never written.
+    #[must_use]
+    pub fn conditions(status: Option<&Self>) -> &[Condition] {
+        status.map_or(&[], |status| &status.common.conditions)
+    }
+}

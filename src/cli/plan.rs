@@ -1,0 +1,238 @@
+//! `ecr-operator plan -f FILE|DIR`
+//!
+//! Runs the very functions that the operator runs, up to the point where it would act.
+
+mod manifests;
+mod output;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::PathBuf,
+    process::ExitCode,
+    sync::RwLock,
+    time::Duration,
+};
+
+use clap::ValueEnum;
+use futures::channel::mpsc;
+use jiff::Timestamp;
+use kube::{
+    ResourceExt,
+    core::DeserializeGuard,
+    runtime::{
+        reflector::{self, Lookup},
+        watcher,
+    },
+};
+
+use self::{
+    manifests::Manifests,
+    output::{Planned, Printed},
+};
+use super::Outcome;
+use crate::{
+    api::{Registry, names::OwnerId},
+    control::{
+        context::{Context, Memory},
+        events::Events,
+        managed::{Look, Managed, Scoped},
+        plan::{Goal, Plan},
+        spawn::Readiness,
+    },
+    controllers::{
+        registry::{self, connection::Standing},
+        world::{Identity, World},
+    },
+    metrics::Metrics,
+};
+
+/// Prints, object by object, the steps that the operator would take for the given manifests, without taking them. The
+/// cluster is read for what the manifests refer to and for the status of objects that exist; where both have an object,
+/// the file wins. Needs read rights only, and no running operator.
+///
+/// Exit code: 0 nothing to do, 2 changes, 1 an error or an object that would be refused.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A manifest in YAML or JSON, a directory with such (read recursively), or - for standard input. Repeatable.
+    #[arg(short = 'f', long = "filename", value_name = "FILE|DIR", required = true)]
+    files: Vec<PathBuf>,
+
+    /// The name of the installation, as the operator is run with.
+    #[arg(long, env = "ECR_OPERATOR_OWNER_ID", value_name = "NAME")]
+    owner_id: OwnerId,
+
+    /// The namespace of manifests that name none. Default: that of the kubeconfig's context.
+    #[arg(short, long, value_name = "NAME")]
+    namespace: Option<String>,
+
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+/// How plans are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON document.
+    Json,
+}
+
+pub(super) fn main(args: &Args) -> Outcome {
+    let planned = super::block_on(plan_all(args))?;
+    let printed = Printed::new(planned);
+    super::print(&match args.output {
+        Format::Text => printed.text(),
+        Format::Json => printed.json(),
+    })?;
+    Ok(ExitCode::from(printed.exit_code()))
+}
+
+async fn plan_all(args: &Args) -> Result<Vec<Planned>, String> {
+    let client = super::connect().await?;
+    let namespace = args
+        .namespace
+        .clone()
+        .unwrap_or_else(|| client.default_namespace().to_owned());
+    let manifests = Manifests::read(&args.files, &namespace)?;
+    let cluster = super::run::cluster_uid(&client).await?;
+    let ctx = context(
+        client,
+        Identity {
+            owner: args.owner_id.clone(),
+            cluster,
+        },
+        &manifests,
+    );
+
+    let mut planned = Vec::new();
+    let named: BTreeSet<String> = manifests
+        .repositories
+        .iter()
+        .map(|repository| repository.spec.registry_ref.name.clone())
+        .collect();
+    let given: BTreeSet<String> = manifests.registries.iter().map(ResourceExt::name_any).collect();
+    for registry in &manifests.registries {
+        planned.push(plan_registry(registry.clone(), &ctx).await);
+    }
+    for name in named.difference(&given) {
+        // Its own plan was not asked for; what is wrong with it shows on the objects that refer to it.
+        if let Ok(Some(registry)) = ctx.world.registry(name).await {
+            plan_registry(registry, &ctx).await;
+        }
+    }
+    for repository in &manifests.repositories {
+        let planning = plan_one(repository.clone(), &ctx).await;
+        planned.push(Planned::new(repository, planning.map(|(plan, _)| plan)));
+    }
+    Ok(planned)
+}
+
+/// The same context as the operator's, its watches filled from the files; what they do not hold is asked of the cluster.
+fn context(client: kube::Client, identity: Identity, manifests: &Manifests) -> Context<World> {
+    let metrics = Metrics::new();
+    let (hints, _) = mpsc::unbounded();
+    let guards = |objects: &[Registry]| {
+        objects
+            .iter()
+            .cloned()
+            .map(|object| DeserializeGuard(Ok(object)))
+            .collect()
+    };
+    Context {
+        metrics: metrics.clone(),
+        events: Events::start(client.clone()),
+        memory: Memory::default(),
+        concurrency: 1,
+        check_interval: Duration::from_secs(1),
+        world: World {
+            client: client.clone(),
+            identity,
+            metrics,
+            inventory_interval: Duration::from_hours(1),
+            read_only: true,
+            readiness: Readiness::default(),
+            registries: filled(guards(&manifests.registries)),
+            repositories: filled(Vec::new()),
+            namespaces: filled(manifests.namespaces.clone()),
+            connections: RwLock::new(HashMap::new()),
+            hints,
+        },
+        client,
+    }
+}
+
+/// A store as a watch would have filled it.
+fn filled<K>(objects: Vec<K>) -> reflector::Store<K>
+where
+    K: Lookup<DynamicType = ()> + Clone + 'static,
+{
+    let (reader, mut writer) = reflector::store();
+    writer.apply_watcher_event(&watcher::Event::Init);
+    for object in objects {
+        writer.apply_watcher_event(&watcher::Event::InitApply(object));
+    }
+    writer.apply_watcher_event(&watcher::Event::InitDone);
+    // The store is complete; its readers wait for nothing more.
+    std::mem::forget(writer);
+    reader
+}
+
+/// Plans a Registry and lets its Repositories be planned as if its own steps had been taken.
+async fn plan_registry(registry: Registry, ctx: &Context<World>) -> Planned {
+    let name = registry.name_any();
+    let planning = plan_one(registry.clone(), ctx).await;
+    if let Some(connection) = ctx.world.connection(&name) {
+        let standing = match &planning {
+            Ok((plan, _)) if !plan.steps.is_empty() => Standing::Managing,
+            Ok((plan, _)) => registry::standing_of(&name, &plan.verdict),
+            Err(error) => Standing::NotReady(format!("Registry {name} is not ready: {error}")),
+        };
+        connection.set_standing(standing, None);
+    }
+    Planned::new(&registry, planning.map(|(plan, _)| plan))
+}
+
+/// Observes and plans one object as the operator would.
+async fn plan_one<K: Managed<World = World>>(
+    mut object: K,
+    ctx: &Context<World>,
+) -> Result<(Plan<String>, Goal), String> {
+    let api = <K::Scope as Scoped<K>>::api(ctx.client.clone(), &object);
+    let existing = api
+        .get_opt(&object.name_any())
+        .await
+        .map_err(|error| format!("the object could not be read from the cluster: {error}"))?;
+    if let Some(existing) = existing {
+        object = manifests::onto(&object, &existing)?;
+    }
+    let goal = match object.meta().deletion_timestamp {
+        Some(_) => Goal::Absent,
+        None => Goal::Present,
+    };
+    if object.is_suspended() {
+        let message = "spec.suspend is true: nothing is looked at or written".to_owned();
+        return Ok((
+            Plan::verdict(crate::control::plan::Verdict::Suspended { message }),
+            goal,
+        ));
+    }
+    let references = object.refer(ctx).await.map_err(|error| error.to_string())?;
+    let seen = object
+        .observe(goal, Look::Full, &references)
+        .await
+        .map_err(|error| error.to_string())?;
+    let plan = object.plan(goal, &references, &seen, Timestamp::now());
+    let steps = plan.steps.iter().map(ToString::to_string).collect();
+    Ok((
+        Plan {
+            steps,
+            verdict: plan.verdict,
+            holds: plan.holds,
+            warnings: plan.warnings,
+        },
+        goal,
+    ))
+}

@@ -1,0 +1,305 @@
+//! `ecr-operator run`
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    process::ExitCode,
+    sync::{Arc, RwLock},
+    time::Duration,
+};
+
+use futures::{FutureExt as _, StreamExt as _, channel::mpsc};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api, Client,
+    api::PartialObjectMeta,
+    runtime::{WatchStreamExt as _, predicates, reflector::store, watcher},
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::Outcome;
+use crate::{
+    api::{Registry, Repository, names::OwnerId},
+    control::{
+        context::{Context, Memory},
+        events::Events,
+        managed::Managed,
+        spawn::{self, Readiness, Watched},
+    },
+    controllers::world::{Hint, Identity, World},
+    metrics::Metrics,
+    server::{self, Served},
+    telemetry::{self, LogFormat},
+};
+
+/// How long reconciles that are under way may take to end after SIGTERM. Kubernetes gives a pod 30 s.
+const GRACE: Duration = Duration::from_secs(25);
+
+/// Runs the operator until SIGTERM or Ctrl-C. It finds the cluster by the pod's `ServiceAccount` or by KUBECONFIG, and
+/// AWS by the SDK's default chain: environment, IRSA, EKS Pod Identity.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The name under which this installation claims registries and marks what is its own: 1 to 40 letters, digits, '.',
+    /// '_', '-'. It must stay the same when the cluster is rebuilt, and differ from every other installation's.
+    #[arg(long, env = "ECR_OPERATOR_OWNER_ID", value_name = "NAME")]
+    owner_id: OwnerId,
+
+    /// How often each registry is listed, which is how soon a change of what the listing shows is noticed. 1s to 1h.
+    #[arg(long, env = "ECR_OPERATOR_INVENTORY_INTERVAL", value_name = "TIME", default_value = "60s",
+          value_parser = |text: &str| duration(text, 1, 3_600))]
+    inventory_interval: Duration,
+
+    /// How often each object is checked in full, its policy and tags included. 1m to 7d.
+    #[arg(long, env = "ECR_OPERATOR_CHECK_INTERVAL", value_name = "TIME", default_value = "6h",
+          value_parser = |text: &str| duration(text, 60, 604_800))]
+    check_interval: Duration,
+
+    /// How many objects of one kind are worked on at once. 1 to 256.
+    #[arg(long, env = "ECR_OPERATOR_CONCURRENCY", value_name = "NUMBER", default_value_t = 16,
+          value_parser = clap::value_parser!(u16).range(1..=256))]
+    concurrency: u16,
+
+    /// Where /metrics, /livez and /readyz are served, as [ADDRESS]:PORT.
+    #[arg(long, env = "ECR_OPERATOR_LISTEN", value_name = "ADDRESS", default_value = ":8080", value_parser = address)]
+    listen: SocketAddr,
+
+    /// How log lines are written.
+    #[arg(
+        long,
+        env = "ECR_OPERATOR_LOG_FORMAT",
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t
+    )]
+    log_format: LogFormat,
+
+    /// What is logged, such as `info` or `info,ecr_operator=debug`.
+    #[arg(long, env = "ECR_OPERATOR_LOG_FILTER", value_name = "FILTER", default_value = "info")]
+    log_filter: String,
+}
+
+/// A time such as `60s`, `10m`, `6h` or `7d`, within bounds given in seconds.
+fn duration(text: &str, least: u64, most: u64) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text.get(digits.len()..) {
+        Some("s") => 1,
+        Some("m") => 60,
+        Some("h") => 3_600,
+        Some("d") => 86_400,
+        _ => return Err("write a number and a unit: s, m, h or d, such as 60s or 6h".into()),
+    };
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| "write a whole number before the unit, such as 60s".to_owned())?;
+    match number.checked_mul(unit) {
+        Some(seconds) if (least..=most).contains(&seconds) => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!("must be from {least}s to {most}s")),
+    }
+}
+
+/// `:8080` means every address, as in other Kubernetes programs.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let full = if text.starts_with(':') {
+        format!("[::]{text}")
+    } else {
+        text.to_owned()
+    };
+    full.parse()
+        .map_err(|_| "write [ADDRESS]:PORT, such as :8080 or 127.0.0.1:8080".into())
+}
+
+pub(super) fn main(args: Args) -> Outcome {
+    telemetry::start(args.log_format, &args.log_filter)?;
+    super::block_on(run(args)).map(|()| ExitCode::SUCCESS)
+}
+
+async fn run(args: Args) -> Result<(), String> {
+    let client = super::connect().await?;
+    let listener = server::listen(args.listen).await?;
+    let cluster = cluster_uid(&client).await?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), owner = %args.owner_id, cluster, "starting");
+
+    let metrics = Metrics::new();
+    let readiness = Readiness::default();
+    // Before anybody asks: a reconcile of one kind waits for the lists of the others.
+    for list in [
+        spawn::list_of::<Registry>(),
+        spawn::list_of::<Repository>(),
+        spawn::list_of::<Namespace>(),
+    ] {
+        readiness.wait_for(list);
+    }
+    let (registries, registries_writer) = store();
+    let (repositories, repositories_writer) = store();
+    let (namespaces, namespaces_writer) = store();
+    let (hints, hinted) = mpsc::unbounded();
+    let ctx = Arc::new(Context {
+        client: client.clone(),
+        metrics: metrics.clone(),
+        events: Events::start(client.clone()),
+        memory: Memory::default(),
+        concurrency: args.concurrency,
+        check_interval: args.check_interval,
+        world: World {
+            client: client.clone(),
+            identity: Identity {
+                owner: args.owner_id,
+                cluster,
+            },
+            metrics: metrics.clone(),
+            inventory_interval: args.inventory_interval,
+            read_only: false,
+            readiness: readiness.clone(),
+            registries: registries.clone(),
+            repositories: repositories.clone(),
+            namespaces: namespaces.clone(),
+            connections: RwLock::new(HashMap::new()),
+            hints,
+        },
+    });
+    let refresh = Arc::clone(&ctx);
+    let served = Served {
+        metrics,
+        readiness: readiness.clone(),
+        refresh: Arc::new(move || {
+            refresh.world.count_objects();
+            for kind in [Registry::KIND, Repository::KIND] {
+                refresh
+                    .metrics
+                    .oldest_trigger(kind, refresh.memory.oldest_trigger(kind));
+            }
+        }),
+    };
+    tokio::spawn(server::serve(listener, served));
+
+    let shutdown = stop_signal()?.shared();
+    let namespaces_task = tokio::spawn(watch_namespaces(
+        client.clone(),
+        namespaces_writer,
+        Arc::clone(&ctx),
+        readiness.clone(),
+    ));
+    let watched = Watched {
+        api: Api::all(client.clone()),
+        reader: registries,
+        writer: registries_writer,
+    };
+    let none = futures::stream::pending();
+    let of_registries = spawn::run::<Registry>(Arc::clone(&ctx), watched, none, readiness.clone(), shutdown.clone());
+    let watched = Watched {
+        api: Api::all(client),
+        reader: repositories,
+        writer: repositories_writer,
+    };
+    let meaning = Arc::clone(&ctx);
+    let meant = hinted.flat_map(move |hint| futures::stream::iter(meaning.world.meant(&hint)));
+    let of_repositories = spawn::run::<Repository>(Arc::clone(&ctx), watched, meant, readiness, shutdown.clone());
+
+    let controllers = futures::future::join(of_registries, of_repositories);
+    let stopped = async {
+        shutdown.await;
+        tracing::info!("stopping: what is under way is finished, nothing new is begun");
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        _ = controllers => tracing::info!("stopped"),
+        () = stopped => tracing::warn!(grace_s = GRACE.as_secs(), "stopped with reconciles still under way"),
+    }
+    namespaces_task.abort();
+    Ok(())
+}
+
+/// The UID of the namespace `kube-system`, by which clusters are commonly told apart.
+pub(super) async fn cluster_uid(client: &Client) -> Result<String, String> {
+    let system = Api::<Namespace>::all(client.clone())
+        .get_metadata("kube-system")
+        .await
+        .map_err(|error| {
+            format!("the namespace kube-system, whose UID identifies the cluster, could not be read: {error}")
+        })?;
+    system
+        .metadata
+        .uid
+        .ok_or_else(|| "the namespace kube-system has no UID".into())
+}
+
+/// Watches the labels of namespaces: they decide who is a tenant.
+async fn watch_namespaces(
+    client: Client,
+    writer: store::Writer<PartialObjectMeta<Namespace>>,
+    ctx: Arc<Context<World>>,
+    readiness: Readiness,
+) {
+    watcher(
+        Api::<PartialObjectMeta<Namespace>>::all(client),
+        watcher::Config::default(),
+    )
+    .default_backoff()
+    .modify(|namespace| kube::ResourceExt::managed_fields_mut(namespace).clear())
+    .reflect(writer)
+    .inspect(move |event| {
+        if matches!(event, Ok(watcher::Event::InitDone)) {
+            readiness.done(&spawn::list_of::<Namespace>());
+        }
+    })
+    .touched_objects()
+    .predicate_filter(predicates::labels, kube::runtime::PredicateConfig::default())
+    .for_each(|changed| {
+        match changed {
+            Ok(namespace) => ctx
+                .world
+                .hint(Hint::Namespace(namespace.metadata.name.unwrap_or_default())),
+            Err(error) => tracing::warn!(%error, "the watch on namespaces failed and is tried again"),
+        }
+        futures::future::ready(())
+    })
+    .await;
+}
+
+/// Ends with SIGTERM or Ctrl-C.
+fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static, String> {
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(|error| format!("SIGTERM cannot be waited for: {error}"))?;
+    let mut interrupt =
+        signal(SignalKind::interrupt()).map_err(|error| format!("SIGINT cannot be waited for: {error}"))?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_with_their_unit_and_kept_within_bounds() {
+        assert_eq!(duration("60s", 1, 3_600), Ok(Duration::from_secs(60)));
+        assert_eq!(duration("6h", 1, 86_400), Ok(Duration::from_secs(21_600)));
+        for bad in [
+            "",
+            "60",
+            "s",
+            "1w",
+            "-1s",
+            "1.5h",
+            "0s",
+            "2h",
+            "99999999999999999999s",
+            "9223372036854775807d",
+            "ä",
+        ] {
+            assert!(duration(bad, 1, 3_600).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_address_without_a_host_means_every_one() {
+        assert_eq!(address(":8080"), Ok("[::]:8080".parse().unwrap()));
+        assert_eq!(address("127.0.0.1:1"), Ok("127.0.0.1:1".parse().unwrap()));
+        assert!(address("8080").is_err());
+        assert!(address(":99999").is_err());
+    }
+}

@@ -1,0 +1,66 @@
+//! What can go wrong in a reconcile.
+
+use super::reason::Reason;
+use crate::aws::error::{AwsError, Fault};
+
+/// A reconcile that did not come to a verdict.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// AWS refused or did not answer.
+    #[error("{0}")]
+    Aws(#[from] AwsError),
+
+    /// The Kubernetes API refused or did not answer.
+    #[error("the Kubernetes API did not {doing}: {source}")]
+    Kube {
+        /// What was asked, as "write the status".
+        doing: &'static str,
+        #[source]
+        source: Box<kube::Error>,
+    },
+
+    /// Steps were taken, seen to be taken, and are to be taken again.
+    #[error("AWS does not keep what was written; still to do: {left}")]
+    NotConverging { left: String },
+}
+
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    pub(crate) fn kube(doing: &'static str) -> impl FnOnce(kube::Error) -> Self {
+        move |source| Self::Kube {
+            doing,
+            source: Box::new(source),
+        }
+    }
+
+    /// The reason it becomes in the `Ready` condition, and the label in metrics.
+    pub(crate) const fn reason(&self) -> Reason {
+        match self {
+            Self::Aws(error) => match error.fault {
+                Fault::Throttled => Reason::Throttled,
+                Fault::Unavailable | Fault::NotFound => Reason::Unavailable,
+                Fault::Denied => Reason::Denied,
+                Fault::Conflict => Reason::Conflict,
+                Fault::Invalid => Reason::Invalid,
+                Fault::Quota => Reason::Quota,
+            },
+            Self::Kube { .. } => Reason::Unavailable,
+            Self::NotConverging { .. } => Reason::Conflict,
+        }
+    }
+
+    /// Whether the object was changed by somebody else since it was read, so that it is to be looked at afresh.
+    pub(crate) fn is_stale_object(&self) -> bool {
+        matches!(self, Self::Kube { source, .. } if is_status(source, 409))
+    }
+
+    /// Whether the object that was to be written is gone.
+    pub(crate) fn is_gone_object(&self) -> bool {
+        matches!(self, Self::Kube { source, .. } if is_status(source, 404))
+    }
+}
+
+fn is_status(error: &kube::Error, code: u16) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == code)
+}

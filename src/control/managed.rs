@@ -1,0 +1,528 @@
+//! The loop, and what a kind has to say for itself to be run by it.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+    core::{ClusterResourceScope, DeserializeGuard, NamespaceResourceScope},
+    runtime::controller::Action,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
+use tracing::Instrument as _;
+
+use super::{
+    backoff,
+    context::Context,
+    error::{Error, Result},
+    events::News,
+    finalizer,
+    plan::{Goal, Plan, Verdict},
+    reason::Reason,
+    report,
+};
+use crate::api::{RECONCILE_ANNOTATION, status::CommonStatus};
+
+/// Passes per reconcile. The last one must find nothing to do, so that `Ready` rests on an observation made after our
+/// own writes, never on the intention to write.
+const PASSES: usize = 3;
+
+/// The field manager of our status.
+const MANAGER: &str = "ecr-operator";
+
+/// How long an object that changed under our hands is left alone before it is looked at afresh.
+const AFRESH: Duration = Duration::from_millis(200);
+
+/// How a kind's scope picks its `Api`.
+pub(crate) trait Scoped<K> {
+    fn api(client: Client, object: &K) -> Api<K>;
+}
+
+impl<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>> Scoped<K> for NamespaceResourceScope {
+    fn api(client: Client, object: &K) -> Api<K> {
+        Api::namespaced(client, &object.namespace().unwrap_or_default())
+    }
+}
+
+impl<K: Resource<DynamicType = (), Scope = ClusterResourceScope>> Scoped<K> for ClusterResourceScope {
+    fn api(client: Client, _: &K) -> Api<K> {
+        Api::all(client)
+    }
+}
+
+/// How closely to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// What is known to be settled may be trusted.
+    Routine,
+    /// Everything is read.
+    Full,
+}
+
+/// What one kind has to say for itself; the loop is [`reconcile`].
+pub(crate) trait Managed:
+    Resource<DynamicType = (), Scope: Scoped<Self>>
+    + Clone
+    + fmt::Debug
+    + Serialize
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
+{
+    /// What the kinds share among themselves.
+    type World: Send + Sync + 'static;
+    /// The other objects that this one depends on, and the way to AWS.
+    type References: Send + Sync;
+    /// A snapshot of everything outside the spec that the decision depends on.
+    type Observed: Send + Sync;
+    /// One remote change. `Display` is the line that `ecr-operator plan` prints.
+    type Step: fmt::Display + Send + Sync;
+    type Status: Serialize + DeserializeOwned + Clone + Default + PartialEq + Send + Sync;
+
+    const KIND: &'static str;
+
+    fn status(&self) -> Option<&Self::Status>;
+
+    /// The part of the status that all kinds have.
+    fn common(status: &Self::Status) -> &CommonStatus;
+
+    fn is_suspended(&self) -> bool;
+
+    /// Finds what the object refers to, within Kubernetes.
+    fn refer(&self, ctx: &Context<Self::World>) -> impl Future<Output = Result<Self::References>> + Send;
+
+    /// Reads the world; changes nothing.
+    fn observe(
+        &self,
+        goal: Goal,
+        look: Look,
+        references: &Self::References,
+    ) -> impl Future<Output = Result<Self::Observed>> + Send;
+
+    /// Decides. Not async, no context, no clock of its own: the signature keeps it pure.
+    fn plan(
+        &self,
+        goal: Goal,
+        references: &Self::References,
+        seen: &Self::Observed,
+        now: Timestamp,
+    ) -> Plan<Self::Step>;
+
+    /// Carries out one step and returns what is known to be there after it. Must tolerate the step having been done
+    /// before.
+    fn apply(
+        &self,
+        step: &Self::Step,
+        references: &Self::References,
+        seen: Self::Observed,
+    ) -> impl Future<Output = Result<Self::Observed>> + Send;
+
+    /// The whole status after a reconcile; the common part is given. `seen` is absent where nothing could be read.
+    fn tell(&self, common: CommonStatus, told: &Told<'_, Self>) -> Self::Status;
+
+    /// Whether steps are taken because somebody changed what was settled, rather than because the object asks for
+    /// something new.
+    fn is_drift(&self, seen: &Self::Observed) -> bool;
+
+    /// The reason of the Event that tells of these steps.
+    fn headline(steps: &[Self::Step]) -> &'static str;
+
+    /// How soon to look again after a verdict, where the kind has a rhythm of its own.
+    fn rhythm(&self, references: &Self::References) -> Option<Duration>;
+
+    /// Called after each reconcile with its outcome, before it is reported.
+    fn concluded(
+        &self,
+        _ctx: &Context<Self::World>,
+        _references: &Self::References,
+        _seen: Option<&Self::Observed>,
+        _outcome: &Result<Verdict>,
+    ) {
+    }
+}
+
+/// What a status is made from.
+pub(crate) struct Told<'a, K: Managed> {
+    pub goal: Goal,
+    pub seen: Option<&'a K::Observed>,
+    /// The world is as the object asks, whether brought about or only observed.
+    pub settled: bool,
+    /// Drift that was put right, a line each.
+    pub repaired: &'a [String],
+    pub now: Timestamp,
+}
+
+/// One reconcile as it stands so far.
+struct Run<K: Managed> {
+    object: K,
+    api: Api<K>,
+    goal: Goal,
+    look: Look,
+    taken: Vec<String>,
+    headline: Option<&'static str>,
+    drift: bool,
+    warnings: Vec<super::plan::Warning>,
+}
+
+/// Looks at one object and brings the world towards what it asks. Never fails: what goes wrong is reported on the object
+/// and decides when it is looked at again.
+pub(crate) async fn reconcile<K: Managed>(
+    guard: Arc<DeserializeGuard<K>>,
+    ctx: Arc<Context<K::World>>,
+) -> Result<Action, Infallible> {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let id = NEXT.fetch_add(1, Ordering::Relaxed);
+    let span = tracing::info_span!(
+        "reconcile",
+        kind = K::KIND,
+        namespace = guard.meta().namespace.as_deref().unwrap_or_default(),
+        name = guard.meta().name.as_deref().unwrap_or_default(),
+        reconcile_id = id,
+    );
+    let began = Instant::now();
+    ctx.memory.taken_up(K::KIND, &key(guard.meta()));
+    ctx.metrics.begin(K::KIND);
+    let (action, result) = match &guard.0 {
+        Ok(object) => run(object.clone(), &ctx).instrument(span).await,
+        Err(invalid) => {
+            unreadable::<K>(invalid, &ctx).instrument(span).await;
+            (Action::await_change(), Reason::Invalid)
+        }
+    };
+    ctx.metrics.end(K::KIND, result.as_str(), began.elapsed());
+    Ok(action)
+}
+
+/// The key under which an object's triggers are remembered.
+pub(crate) fn key(meta: &kube::core::ObjectMeta) -> String {
+    format!(
+        "{}/{}",
+        meta.namespace.as_deref().unwrap_or_default(),
+        meta.name.as_deref().unwrap_or_default()
+    )
+}
+
+async fn run<K: Managed>(object: K, ctx: &Context<K::World>) -> (Action, Reason) {
+    let uid = object.uid().unwrap_or_default();
+    let now = Timestamp::now();
+    let deleting = object.meta().deletion_timestamp.is_some();
+    if deleting && !finalizer::is_on(&object) {
+        ctx.memory.forget(&uid);
+        return (Action::await_change(), Reason::Settled);
+    }
+    let goal = if deleting { Goal::Absent } else { Goal::Present };
+    let asked = object.annotations().get(RECONCILE_ANNOTATION);
+    let handled = object
+        .status()
+        .and_then(|status| K::common(status).last_handled_reconcile.as_ref());
+    let full = goal == Goal::Absent || asked != handled || ctx.memory.is_due(&uid, ctx.check_interval, now);
+    let api = <K::Scope as Scoped<K>>::api(ctx.client.clone(), &object);
+    let look = if full { Look::Full } else { Look::Routine };
+    let mut run = Run {
+        object,
+        api,
+        goal,
+        look,
+        taken: Vec::new(),
+        headline: None,
+        drift: false,
+        warnings: Vec::new(),
+    };
+
+    let references = match run.object.refer(ctx).await {
+        Ok(references) => references,
+        Err(error) => return conclude_unreferred(&run, ctx, &uid, &error),
+    };
+    let (seen, outcome) = run.converge(&references, ctx).await;
+    run.object.concluded(ctx, &references, seen.as_ref(), &outcome);
+    let told = run.report(ctx, seen.as_ref(), &outcome).await;
+    let outcome = match (outcome, told) {
+        (Ok(Verdict::Settled { .. }), Ok(())) if goal == Goal::Absent => {
+            match finalizer::take_off(&run.api, &run.object).await {
+                Ok(()) => {
+                    ctx.memory.forget(&uid);
+                    return (Action::await_change(), Reason::Settled);
+                }
+                Err(error) => Err(error),
+            }
+        }
+        (Ok(verdict), Ok(())) => Ok(verdict),
+        (Ok(_), Err(error)) | (Err(error), _) => Err(error),
+    };
+    let rhythm = run.object.rhythm(&references);
+    next(&run, ctx, &uid, &outcome, rhythm)
+}
+
+/// The Kubernetes API could not even be asked what the object refers to: nothing can be written there either.
+fn conclude_unreferred<K: Managed>(
+    run: &Run<K>,
+    ctx: &Context<K::World>,
+    uid: &str,
+    error: &Error,
+) -> (Action, Reason) {
+    tracing::warn!(%error, "what the object refers to could not be read");
+    let failures = ctx.memory.failed(uid, run.object.meta().generation);
+    (
+        Action::requeue(backoff::pause(error.reason(), failures, fastrand::f64())),
+        error.reason(),
+    )
+}
+
+/// When to look again.
+fn next<K: Managed>(
+    run: &Run<K>,
+    ctx: &Context<K::World>,
+    uid: &str,
+    outcome: &Result<Verdict>,
+    rhythm: Option<Duration>,
+) -> (Action, Reason) {
+    let now = Timestamp::now();
+    let generation = run.object.meta().generation;
+    let after_failure = |reason| backoff::pause(reason, ctx.memory.failed(uid, generation), fastrand::f64());
+    match outcome {
+        Ok(verdict @ (Verdict::Settled { .. } | Verdict::Observed { .. })) => {
+            ctx.memory.succeeded(uid);
+            let turn = match run.look {
+                Look::Full => ctx.memory.checked(uid, ctx.check_interval, now),
+                Look::Routine => ctx.memory.until_turn(uid, ctx.check_interval, now),
+            };
+            (Action::requeue(rhythm.unwrap_or(turn)), verdict.reason())
+        }
+        Ok(Verdict::Suspended { .. }) => (Action::await_change(), Reason::Suspended),
+        Ok(Verdict::Waiting { reason, after, .. }) => {
+            (Action::requeue(after.mul_f64(0.9 + 0.2 * fastrand::f64())), *reason)
+        }
+        Ok(verdict @ Verdict::NotYet { after }) => (Action::requeue(*after), verdict.reason()),
+        Ok(Verdict::Blocked { reason, .. }) => (
+            Action::requeue(rhythm.unwrap_or_else(|| after_failure(*reason))),
+            *reason,
+        ),
+        Err(error) if error.is_gone_object() => (Action::await_change(), error.reason()),
+        Err(error) if error.is_stale_object() => (Action::requeue(AFRESH), error.reason()),
+        Err(error) => {
+            let pause = after_failure(error.reason());
+            tracing::warn!(%error, retry_in_s = pause.as_secs(), "the reconcile failed");
+            (Action::requeue(pause), error.reason())
+        }
+    }
+}
+
+impl<K: Managed> Run<K> {
+    /// Observes, plans and applies until there is nothing to do. Returns what was seen last, also where a step failed.
+    async fn converge(
+        &mut self,
+        references: &K::References,
+        ctx: &Context<K::World>,
+    ) -> (Option<K::Observed>, Result<Verdict>) {
+        if self.object.is_suspended() {
+            let message = "spec.suspend is true: nothing is looked at or written".to_owned();
+            return (None, Ok(Verdict::Suspended { message }));
+        }
+        if self.goal == Goal::Absent
+            && let Err(error) = self.read_again().await
+        {
+            return (None, Err(error));
+        }
+        let mut seen = match self.object.observe(self.goal, self.look, references).await {
+            Ok(seen) => seen,
+            Err(error) => return (None, Err(error)),
+        };
+        self.drift = self.goal == Goal::Present && self.object.is_drift(&seen);
+        let mut left = String::new();
+        for _ in 0..PASSES {
+            let plan = self.object.plan(self.goal, references, &seen, Timestamp::now());
+            if let Err(error) = self.hold(plan.holds).await {
+                return (Some(seen), Err(error));
+            }
+            if plan.steps.is_empty() {
+                self.warnings = plan.warnings;
+                return (Some(seen), Ok(plan.verdict));
+            }
+            left = plan
+                .steps
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("; ");
+            self.headline.get_or_insert(K::headline(&plan.steps));
+            for step in &plan.steps {
+                tracing::info!(%step, "applying");
+                seen = match self.object.apply(step, references, seen).await {
+                    Ok(seen) => seen,
+                    Err(error) => return (None, Err(error)),
+                };
+                self.taken.push(step.to_string());
+                if self.drift {
+                    ctx.metrics.repaired(K::KIND, 1);
+                }
+            }
+        }
+        (Some(seen), Err(Error::NotConverging { left }))
+    }
+
+    /// Before a deletion the object is read from the apiserver, never from the watch: its deletion policy may have been
+    /// changed a moment ago.
+    async fn read_again(&mut self) -> Result<()> {
+        let fresh = self
+            .api
+            .get(&self.object.name_any())
+            .await
+            .map_err(Error::kube("read the object"))?;
+        if fresh.uid() != self.object.uid() || !finalizer::is_on(&fresh) {
+            let gone = kube::core::Status::failure("the object was replaced by another of its name", "NotFound");
+            let gone = kube::Error::Api(Box::new(gone.with_code(404)));
+            return Err(Error::Kube {
+                doing: "read the object",
+                source: Box::new(gone),
+            });
+        }
+        self.object = fresh;
+        Ok(())
+    }
+
+    /// The finalizer must be there before anything in AWS is.
+    async fn hold(&mut self, holds: bool) -> Result<()> {
+        if self.goal == Goal::Present && holds && !finalizer::is_on(&self.object) {
+            self.object = finalizer::put_on(&self.api, &self.object).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes the status if it says something new, and publishes Events.
+    async fn report(
+        &self,
+        ctx: &Context<K::World>,
+        seen: Option<&K::Observed>,
+        outcome: &Result<Verdict>,
+    ) -> Result<()> {
+        let object = &self.object;
+        let regarding = object.object_ref(&());
+        if let (Some(headline), false) = (self.headline, self.taken.is_empty()) {
+            let (news, reason) = if self.drift {
+                (News::Warning, "DriftRepaired")
+            } else {
+                (News::Normal, headline)
+            };
+            ctx.events.tell(regarding.clone(), news, reason, self.taken.join("; "));
+        }
+        for warning in &self.warnings {
+            tracing::warn!(reason = warning.reason, "{}", warning.message);
+            ctx.events.tell(
+                regarding.clone(),
+                News::Warning,
+                warning.reason,
+                warning.message.clone(),
+            );
+        }
+        if matches!(outcome, Ok(Verdict::NotYet { .. }))
+            || matches!(outcome, Err(error) if error.is_stale_object() || error.is_gone_object())
+        {
+            return Ok(());
+        }
+        let now = Timestamp::now();
+        let old = object.status().cloned().unwrap_or_default();
+        let common = K::common(&old);
+        let settled = match outcome {
+            Ok(Verdict::Observed { differences }) => differences.is_empty(),
+            outcome => matches!(outcome, Ok(Verdict::Settled { .. })),
+        };
+        let conditions = report::conditions(&common.conditions, outcome, object.meta().generation, now);
+        if let Some((news, reason, note)) = report::event(&common.conditions, &conditions) {
+            ctx.events.tell(regarding, news, reason, note);
+        }
+        let handled = match outcome {
+            Ok(Verdict::Suspended { .. }) => common.last_handled_reconcile.clone(),
+            _ => object.annotations().get(RECONCILE_ANNOTATION).cloned(),
+        };
+        let common = CommonStatus {
+            observed_generation: object.meta().generation,
+            last_handled_reconcile: handled,
+            conditions,
+        };
+        let repaired: &[String] = if self.drift { &self.taken } else { &[] };
+        let told = Told {
+            goal: self.goal,
+            seen,
+            settled,
+            repaired,
+            now,
+        };
+        let new = object.tell(common, &told);
+        // A deletion that is done takes the object with it; its status would be written for nobody.
+        if new == old || (self.goal == Goal::Absent && settled) {
+            return Ok(());
+        }
+        self.write_status(&new).await
+    }
+
+    /// One full status by server-side apply. The uid keeps it from landing on a successor of the same name, the
+    /// resourceVersion from speaking of an object that was edited meanwhile.
+    async fn write_status(&self, status: &K::Status) -> Result<()> {
+        let body = json!({
+            "apiVersion": K::api_version(&()),
+            "kind": K::kind(&()),
+            "metadata": { "uid": self.object.uid(), "resourceVersion": self.object.resource_version() },
+            "status": status,
+        });
+        let params = PatchParams::apply(MANAGER).force();
+        let name = self.object.name_any();
+        self.api
+            .patch_status(&name, &params, &Patch::Apply(body))
+            .await
+            .map(drop)
+            .map_err(Error::kube("write the status"))
+    }
+}
+
+/// Reports an object that could not be read, which the schema should have refused. It stops nobody else.
+async fn unreadable<K: Managed>(invalid: &kube::core::error_boundary::InvalidObject, ctx: &Context<K::World>) {
+    tracing::warn!(error = %invalid.error, "the object cannot be read and is left alone");
+    let meta = &invalid.metadata;
+    let note = format!(
+        "The object cannot be read: {}. {}",
+        invalid.error,
+        Reason::Invalid.cure()
+    );
+    let regarding = k8s_openapi::api::core::v1::ObjectReference {
+        api_version: Some(K::api_version(&()).into_owned()),
+        kind: Some(K::kind(&()).into_owned()),
+        name: meta.name.clone(),
+        namespace: meta.namespace.clone(),
+        uid: meta.uid.clone(),
+        ..Default::default()
+    };
+    let verdict = Ok(Verdict::blocked(
+        Reason::Invalid,
+        format!("the object cannot be read: {}", invalid.error),
+    ));
+    let conditions = report::conditions(&[], &verdict, meta.generation, Timestamp::now());
+    ctx.events
+        .tell(regarding, News::Warning, Reason::Invalid.as_str(), note);
+    let api: Api<kube::core::DynamicObject> = {
+        let resource = kube::core::ApiResource::erase::<K>(&());
+        match &meta.namespace {
+            Some(namespace) => Api::namespaced_with(ctx.client.clone(), namespace, &resource),
+            None => Api::all_with(ctx.client.clone(), &resource),
+        }
+    };
+    let patch = json!({ "metadata": { "uid": meta.uid }, "status": { "conditions": conditions } });
+    let name = meta.name.clone().unwrap_or_default();
+    if let Err(error) = api
+        .patch_status(&name, &PatchParams::default(), &Patch::Merge(patch))
+        .await
+    {
+        tracing::warn!(%error, "the status of an unreadable object could not be written");
+    }
+}

@@ -1,0 +1,212 @@
+//! Why an object is as it is: the one list of reasons, with cause and cure. Conditions, Events, metrics and the
+//! reference page are made from it.
+
+use std::fmt;
+
+/// The reason of a `Ready` condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Reason {
+    Settled,
+    Observed,
+    Suspended,
+    RegistryNotReady,
+    AccountMismatch,
+    ManagedElsewhere,
+    NotAllowed,
+    OwnedByAnother,
+    Exists,
+    NotEmpty,
+    Protected,
+    Immutable,
+    Conflict,
+    Denied,
+    Quota,
+    Invalid,
+    Throttled,
+    Unavailable,
+}
+
+impl Reason {
+    /// Every reason, in the order of the reference page.
+    pub(crate) const ALL: [Self; 18] = [
+        Self::Settled,
+        Self::Observed,
+        Self::Suspended,
+        Self::RegistryNotReady,
+        Self::AccountMismatch,
+        Self::ManagedElsewhere,
+        Self::NotAllowed,
+        Self::OwnedByAnother,
+        Self::Exists,
+        Self::NotEmpty,
+        Self::Protected,
+        Self::Immutable,
+        Self::Conflict,
+        Self::Denied,
+        Self::Quota,
+        Self::Invalid,
+        Self::Throttled,
+        Self::Unavailable,
+    ];
+
+    /// As it stands in conditions, Events and metrics.
+    pub(crate) const fn as_str(self) -> &'static str {
+        self.describe().0
+    }
+
+    /// What brought it about.
+    pub(crate) const fn cause(self) -> &'static str {
+        self.describe().1
+    }
+
+    /// What the reader can do, a sentence that stands for itself at the end of a condition's message.
+    pub(crate) const fn cure(self) -> &'static str {
+        self.describe().2
+    }
+
+    const fn describe(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Settled => ("Settled", "AWS is as the object asks, seen after the last change.", ""),
+            Self::Observed => (
+                "Observed",
+                "The Registry is in mode Observe: the object is compared with AWS and nothing is written.",
+                "Set spec.mode of the Registry to Manage to have differences put right.",
+            ),
+            Self::Suspended => (
+                "Suspended",
+                "spec.suspend is true, on the object or on its Registry.",
+                "Set spec.suspend to false to go on.",
+            ),
+            Self::RegistryNotReady => (
+                "RegistryNotReady",
+                "The Registry that the object names does not exist or cannot be reached.",
+                "See the conditions of the Registry; the object goes on by itself once it is ready.",
+            ),
+            Self::AccountMismatch => (
+                "AccountMismatch",
+                "The credentials belong to another AWS account than spec.registryId says.",
+                "Give the operator credentials of that account, or set spec.assumeRole to a role in it.",
+            ),
+            Self::ManagedElsewhere => (
+                "ManagedElsewhere",
+                "Another installation or another cluster has claimed the registry.",
+                "Set spec.mode to Observe here. To move a claim of the same ownerId to this cluster, stop the other one and set spec.takeover of the Registry to the UID in its status.claim.cluster.",
+            ),
+            Self::NotAllowed => (
+                "NotAllowed",
+                "The tenants of the Registry do not allow this namespace, this repository name or a principal in the policy.",
+                "Ask for an entry in spec.tenants of the Registry, or use a name or principals that it allows.",
+            ),
+            Self::OwnedByAnother => (
+                "OwnedByAnother",
+                "The repository belongs to another object, here or in another installation, or was deleted and created again by somebody else.",
+                "Delete one of the two objects, or give this one another spec.name.",
+            ),
+            Self::Exists => (
+                "Exists",
+                "A repository of this name exists and belongs to no object.",
+                "Set spec.adoption to Adopt to manage it from here, or use another spec.name.",
+            ),
+            Self::NotEmpty => (
+                "NotEmpty",
+                "The repository holds images, and the deletion policy does not cover them.",
+                "Delete the images, set spec.deletionPolicy to Retain, or set it to DeleteWithImages and the annotation ecr-operator.dev/delete-images-of to the name of the repository.",
+            ),
+            Self::Protected => (
+                "Protected",
+                "An image in the repository is in use by a cluster.",
+                "Remove the workloads that run it, or set spec.deletionPolicy to Retain.",
+            ),
+            Self::Immutable => (
+                "Immutable",
+                "A setting that ECR fixes at creation differs from what the object asks for.",
+                "Take the setting out of the object by creating a new object, or move the images to a new repository.",
+            ),
+            Self::Conflict => (
+                "Conflict",
+                "Somebody else changes the same thing, or something unexpected is in its place.",
+                "Find out who else writes it (AWS CloudTrail tells) and let one of the two have it.",
+            ),
+            Self::Denied => (
+                "Denied",
+                "AWS denied a call: the credentials lack the right, or are expired or unknown.",
+                "Grant the operator's role the right, or renew its credentials; the call is tried again within minutes, and at once when the object changes.",
+            ),
+            Self::Quota => (
+                "Quota",
+                "A hard limit of the AWS account is reached.",
+                "Raise the quota in the Service Quotas console, or remove what is not needed.",
+            ),
+            Self::Invalid => (
+                "Invalid",
+                "The object, or something it asks AWS for, is not valid.",
+                "Correct the field that the message names.",
+            ),
+            Self::Throttled => (
+                "Throttled",
+                "AWS asks for fewer calls.",
+                "The operator slows down and goes on by itself.",
+            ),
+            Self::Unavailable => (
+                "Unavailable",
+                "AWS or the Kubernetes API did not answer, or answered with an error of its own.",
+                "The operator tries again by itself; check the network path and the endpoints if it lasts.",
+            ),
+        }
+    }
+
+    /// Whether only an edit or somebody else can help; otherwise the operator goes on by itself.
+    pub(crate) const fn is_stall(self) -> bool {
+        !matches!(
+            self,
+            Self::Settled
+                | Self::Observed
+                | Self::Suspended
+                | Self::RegistryNotReady
+                | Self::Throttled
+                | Self::Unavailable
+        )
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The reference page of all reasons, in Markdown.
+pub(crate) fn reference() -> String {
+    use fmt::Write as _;
+    let mut page = String::from(
+        "# Reasons\n\nThe reason of an object's `Ready` condition, what it means and what to do. Generated by `cargo xtask generate`.\n\n\
+         | Reason | Cause | What to do |\n|---|---|---|\n",
+    );
+    for reason in Reason::ALL {
+        let cure = if reason.cure().is_empty() {
+            "Nothing."
+        } else {
+            reason.cure()
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(page, "| `{reason}` | {} | {cure} |", reason.cause());
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_own_name_a_cause_and_a_cure() {
+        let names: HashSet<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(names.len(), Reason::ALL.len());
+        for reason in Reason::ALL {
+            assert!(reason.cause().ends_with('.'), "{reason}");
+            assert!(reason == Reason::Settled || reason.cure().ends_with('.'), "{reason}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The wiring of one controller: its watch, its hints and the loop. The same for every kind.
+
+use std::{
+    collections::BTreeSet,
+    future::{Future, ready},
+    sync::Arc,
+};
+
+use futures::{Stream, StreamExt as _, stream};
+use kube::{
+    Api, Resource,
+    core::{ApiResource, DeserializeGuard},
+    runtime::{
+        self, Predicate as _, WatchStreamExt as _,
+        controller::{self, ReconcileRequest, trigger_self},
+        predicates,
+        reflector::{ObjectRef, Store, store::Writer},
+        watcher,
+    },
+};
+
+use tokio::sync::watch;
+
+use super::{
+    context::Context,
+    managed::{Managed, key, reconcile},
+};
+
+/// What the program still waits for before it works. Cheap to clone.
+///
+/// Stores have a `wait_until_ready` of their own, which was rejected: in kube 5.0.0 it wakes only the last of several who
+/// wait for one store, and the controller itself is one of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Readiness(Arc<watch::Sender<BTreeSet<String>>>);
+
+impl Default for Readiness {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(BTreeSet::new())))
+    }
+}
+
+impl Readiness {
+    /// Something has to happen first.
+    pub(crate) fn wait_for(&self, what: impl Into<String>) {
+        self.0.send_modify(|waiting| {
+            waiting.insert(what.into());
+        });
+    }
+
+    /// It has happened.
+    pub(crate) fn done(&self, what: &str) {
+        self.0.send_if_modified(|waiting| waiting.remove(what));
+    }
+
+    /// What is waited for; empty when the program is ready.
+    pub(crate) fn waiting(&self) -> Vec<String> {
+        self.0.borrow().iter().cloned().collect()
+    }
+
+    /// Waits until something has happened; at once where nobody waits for it.
+    pub(crate) async fn until_done(&self, what: &str) {
+        // The sender lives as long as `self`.
+        let _ = self.0.subscribe().wait_for(|waiting| !waiting.contains(what)).await;
+    }
+}
+
+/// What is waited for until the objects of a kind are known.
+pub(crate) fn list_of<K: Resource<DynamicType = ()>>() -> String {
+    format!("the list of {}", ApiResource::erase::<K>(&()).plural)
+}
+
+/// The watched objects of one kind and where its watch writes them.
+pub(crate) struct Watched<K: Managed> {
+    pub api: Api<DeserializeGuard<K>>,
+    pub reader: Store<DeserializeGuard<K>>,
+    pub writer: Writer<DeserializeGuard<K>>,
+}
+
+/// Runs the controller of one kind until `shutdown`, then finishes the reconciles under way.
+pub(crate) async fn run<K: Managed>(
+    ctx: Arc<Context<K::World>>,
+    watched: Watched<K>,
+    hints: impl Stream<Item = ObjectRef<DeserializeGuard<K>>> + Send + 'static,
+    readiness: Readiness,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) {
+    let waits = list_of::<K>();
+    readiness.wait_for(waits.clone());
+    let Watched { api, reader, writer } = watched;
+    // Our own status writes change none of these, so they trigger nothing. Generation alone would lose the event that
+    // the finalizer was added, and the annotation that asks for a look.
+    let ours_to_see = predicates::generation
+        .combine(predicates::finalizers)
+        .combine(predicates::annotations)
+        .combine(predicates::labels);
+    let objects = watcher(api, watcher::Config::default())
+        .default_backoff()
+        .modify(|object| kube::ResourceExt::managed_fields_mut(object).clear())
+        .reflect(writer)
+        .inspect(move |event| {
+            if matches!(event, Ok(watcher::Event::InitDone)) {
+                readiness.done(&waits);
+            }
+        })
+        .touched_objects()
+        .predicate_filter(ours_to_see, runtime::PredicateConfig::default())
+        .inspect(|event| {
+            if let Err(error) = event {
+                tracing::warn!(kind = K::KIND, %error, "the watch failed and is tried again");
+            }
+        });
+    let hinted = hints.map(|object| Ok::<_, watcher::Error>(ReconcileRequest::from(object)));
+    let memory = Arc::clone(&ctx);
+    // A watch that fails goes on by itself; handed on, its errors would only be logged once more.
+    let queue = stream::select(trigger_self(objects, ()), hinted)
+        .filter(|request| ready(request.is_ok()))
+        .inspect(move |request| {
+            if let Ok(ReconcileRequest { obj_ref, .. }) = request {
+                let (namespace, name) = (obj_ref.namespace.clone(), obj_ref.name.clone());
+                let meta = kube::core::ObjectMeta {
+                    namespace,
+                    name: Some(name),
+                    ..Default::default()
+                };
+                memory.memory.triggered(K::KIND, key(&meta));
+            }
+        });
+    let concurrency = ctx.concurrency;
+    runtime::applier(
+        |object, ctx| Box::pin(reconcile::<K>(object, ctx)),
+        |_, never, _| match *never {},
+        ctx,
+        reader,
+        queue.take_until(Box::pin(shutdown)),
+        controller::Config::default().concurrency(concurrency),
+    )
+    .for_each(|outcome| {
+        if let Err(error) = outcome {
+            // An object that was deleted while it waited for its turn.
+            tracing::trace!(kind = K::KIND, %error, "not reconciled");
+        }
+        ready(())
+    })
+    .await;
+}

@@ -1,0 +1,5 @@
+//! One controller a kind, each a folder: `mod.rs` observes and applies, `plan.rs` decides.
+
+pub(crate) mod registry;
+pub(crate) mod repository;
+pub(crate) mod world;

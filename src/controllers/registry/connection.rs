@@ -1,0 +1,197 @@
+//! The way to one registry, shared by all its objects.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError, RwLock, Weak},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    api::{
+        names::{AccountId, RepositoryName},
+        registry::RegistrySpec,
+    },
+    aws::{batch::Lookups, client::Ecr, connect, error::AwsError, inventory::Inventory, record::Record},
+    metrics::Metrics,
+};
+
+/// Whether objects may use the registry, as its Registry was last seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// This cluster is the one writer.
+    Managing,
+    /// Look and report only.
+    Observing,
+    /// Somebody else is the one writer.
+    ManagedElsewhere(String),
+    /// Not to be used now; the message says why.
+    NotReady(String),
+}
+
+/// The tags of the claim and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClaimTags {
+    pub arn: String,
+    pub tags: BTreeMap<String, String>,
+}
+
+/// The way to one registry. A new one is opened when anything of the Registry changes that it was opened with.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub registry_id: AccountId,
+    pub ecr: Ecr,
+    pub inventory: Inventory,
+    pub lookups: Lookups,
+    opened_with: RegistrySpec,
+    /// `None` until its Registry has been looked at once.
+    standing: RwLock<Option<Standing>>,
+    checks: Mutex<Checks>,
+    locks: Mutex<HashMap<RepositoryName, Weak<tokio::sync::Mutex<()>>>>,
+}
+
+/// What was checked when; answers that are valid for a while.
+#[derive(Debug, Default)]
+struct Checks {
+    listed: Option<Instant>,
+    account: Option<(Instant, String)>,
+    claim: Option<(Instant, Option<ClaimTags>)>,
+    /// The generation of the Registry that objects were last told of.
+    told: Option<i64>,
+}
+
+/// How long the account behind the credentials, and the claim, are taken to be as they were seen.
+const VALID: Duration = Duration::from_mins(5);
+
+impl Connection {
+    pub(crate) async fn open(name: &str, spec: &RegistrySpec, writable: bool, metrics: Metrics) -> Self {
+        Self {
+            registry_id: spec.registry_id.clone(),
+            ecr: connect::open(name, spec, writable, metrics).await,
+            inventory: Inventory::default(),
+            lookups: Lookups::default(),
+            opened_with: spec.clone(),
+            standing: RwLock::default(),
+            checks: Mutex::default(),
+            locks: Mutex::default(),
+        }
+    }
+
+    /// Whether the connection still fits the Registry.
+    pub(crate) fn fits(&self, spec: &RegistrySpec) -> bool {
+        let parts = |spec: &RegistrySpec| {
+            (
+                spec.region.clone(),
+                spec.registry_id.clone(),
+                spec.assume_role.clone(),
+                spec.endpoints.clone(),
+                spec.mode,
+            )
+        };
+        parts(&self.opened_with) == parts(spec)
+    }
+
+    pub(crate) fn standing(&self) -> Option<Standing> {
+        self.standing.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sets the standing; true if it or the Registry's generation is new to the objects of the registry.
+    pub(crate) fn set_standing(&self, standing: Standing, generation: Option<i64>) -> bool {
+        let new_generation = self.with(|checks| std::mem::replace(&mut checks.told, generation) != generation);
+        let mut held = self.standing.write().unwrap_or_else(PoisonError::into_inner);
+        let new_standing = held.as_ref() != Some(&standing);
+        *held = Some(standing);
+        new_standing || new_generation
+    }
+
+    /// The time since the registry was last listed without an error.
+    pub(crate) fn listing_age(&self) -> Option<Duration> {
+        self.with(|checks| checks.listed.map(|when| when.elapsed()))
+    }
+
+    pub(crate) fn listed(&self) {
+        self.with(|checks| checks.listed = Some(Instant::now()));
+    }
+
+    /// The account behind the credentials, asked anew when the last answer is old or `fresh` is wanted.
+    pub(crate) async fn account(&self, fresh: bool) -> Result<String, AwsError> {
+        let known = self.with(|checks| checks.account.clone());
+        if let Some((when, account)) = known
+            && !fresh
+            && when.elapsed() < VALID
+        {
+            return Ok(account);
+        }
+        let account = self.ecr.account().await?;
+        self.with(|checks| checks.account = Some((Instant::now(), account.clone())));
+        Ok(account)
+    }
+
+    /// The claim as it was last read, unless that is too long ago or `fresh` is wanted. To be called after a listing: what
+    /// that does not show need not be asked for.
+    pub(crate) async fn claim(&self, name: &RepositoryName, fresh: bool) -> Result<Option<ClaimTags>, AwsError> {
+        let known = self.with(|checks| checks.claim.clone());
+        if let Some((when, claim)) = known
+            && !fresh
+            && when.elapsed() < VALID
+        {
+            return Ok(claim);
+        }
+        match self.inventory.get(name) {
+            Some(_) => self.read_claim(name).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Reads the claim from ECR.
+    pub(crate) async fn read_claim(&self, name: &RepositoryName) -> Result<Option<ClaimTags>, AwsError> {
+        let claim = match self.lookups.get(&self.ecr, name).await? {
+            Some(record) => {
+                let tags = self.ecr.tags(&record.arn).await?;
+                Some(ClaimTags {
+                    arn: record.arn.clone(),
+                    tags,
+                })
+            }
+            None => None,
+        };
+        self.with(|checks| checks.claim = Some((Instant::now(), claim.clone())));
+        Ok(claim)
+    }
+
+    /// The next look must read the claim.
+    pub(crate) fn forget_claim(&self) {
+        self.with(|checks| checks.claim = None);
+    }
+
+    /// Looks one repository up in ECR itself, together with whatever else is being looked up, and notes what it shows.
+    pub(crate) async fn look_up(&self, name: &RepositoryName) -> Result<Option<Arc<Record>>, AwsError> {
+        let found = self.lookups.get(&self.ecr, name).await?;
+        match &found {
+            Some(record) => self.inventory.note(Arc::clone(record)),
+            None => self.inventory.forget(name),
+        }
+        Ok(found)
+    }
+
+    /// One object at a time acts on a repository: two that adopt the same one must not both believe they have it.
+    pub(crate) async fn lock(&self, name: &RepositoryName) -> tokio::sync::OwnedMutexGuard<()> {
+        let lock = {
+            let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+            locks.retain(|_, lock| lock.strong_count() > 0);
+            if let Some(lock) = locks.get(name).and_then(Weak::upgrade) {
+                lock
+            } else {
+                let lock = Arc::default();
+                locks.insert(name.clone(), Arc::downgrade(&lock));
+                lock
+            }
+        };
+        lock.lock_owned().await
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Checks) -> T) -> T {
+        act(&mut self.checks.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,327 @@
+//! Registry: opens the way to a registry, keeps its inventory fresh, and holds the claim.
+//!
+//! Its reconcile is also the rhythm of the registry: each one lists the registry, so that one listing serves all objects.
+
+pub(crate) mod connection;
+pub(crate) mod plan;
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use kube::{Api, Resource, ResourceExt, api::ListParams};
+
+use self::{
+    connection::{Connection, Standing},
+    plan::{Seen, Step},
+};
+use super::world::{Hint, Identity, World};
+use crate::{
+    api::{
+        CLAIM_REPOSITORY, Registry, Repository,
+        names::RepositoryName,
+        registry::{RegistryMode, RegistryStatus},
+        status::CommonStatus,
+    },
+    aws::{
+        client::Creation,
+        error::{AwsError, Fault},
+    },
+    control::{
+        context::Context,
+        error::{Error, Result},
+        managed::{Look, Managed, Told},
+        plan::{Goal, Plan, Verdict},
+        reason::Reason,
+    },
+    metrics::Metrics,
+};
+
+/// How many of the Repositories that hold a Registry back are looked for.
+const REFERRERS: u32 = 20;
+
+/// A listing older than this many intervals is no ground to act on.
+const STALE: u32 = 5;
+
+/// What a Registry depends on.
+pub(crate) struct References {
+    pub identity: Identity,
+    pub connection: Arc<Connection>,
+    pub interval: Duration,
+    pub metrics: Metrics,
+    /// Objects that refer to it, where it is to be deleted.
+    pub referrers: Vec<String>,
+    /// Repositories that the listing showed to be changed, to be hinted at when the look is over.
+    pub changed: Mutex<HashSet<RepositoryName>>,
+}
+
+impl Managed for Registry {
+    type World = World;
+    type References = References;
+    type Observed = Seen;
+    type Step = Step;
+    type Status = RegistryStatus;
+
+    const KIND: &'static str = "Registry";
+
+    fn status(&self) -> Option<&RegistryStatus> {
+        self.status.as_ref()
+    }
+
+    fn common(status: &RegistryStatus) -> &CommonStatus {
+        &status.common
+    }
+
+    fn is_suspended(&self) -> bool {
+        self.spec.suspend
+    }
+
+    async fn refer(&self, ctx: &Context<World>) -> Result<References> {
+        let world = &ctx.world;
+        let connection = connect(self, world).await;
+        let referrers = match self.meta().deletion_timestamp {
+            Some(_) => referrers(self, world).await?,
+            None => Vec::new(),
+        };
+        Ok(References {
+            identity: world.identity.clone(),
+            connection,
+            interval: world.inventory_interval,
+            metrics: world.metrics.clone(),
+            referrers,
+            changed: Mutex::default(),
+        })
+    }
+
+    async fn observe(&self, goal: Goal, look: Look, references: &References) -> Result<Seen> {
+        let connection = &references.connection;
+        let referrers = references.referrers.clone();
+        if goal == Goal::Absent && referrers.is_empty() {
+            // Nothing of AWS bears on the deletion, and a registry that cannot be reached must not stop it.
+            return Ok(Seen {
+                account: String::new(),
+                claim: None,
+                unconfirmed: false,
+                referrers,
+            });
+        }
+        let account = connection.account(look == Look::Full).await?;
+        if account != self.spec.registry_id.as_str() {
+            return Ok(Seen {
+                account,
+                claim: None,
+                unconfirmed: false,
+                referrers,
+            });
+        }
+        refresh(self, references).await?;
+        let name = claim_name()?;
+        let claim = connection.claim(&name, look == Look::Full).await?;
+        Ok(Seen {
+            account,
+            claim,
+            unconfirmed: false,
+            referrers,
+        })
+    }
+
+    fn plan(&self, goal: Goal, references: &References, seen: &Seen, _: Timestamp) -> Plan<Step> {
+        plan::plan(self, goal, &references.identity, seen)
+    }
+
+    async fn apply(&self, step: &Step, references: &References, seen: Seen) -> Result<Seen> {
+        let connection = &references.connection;
+        match step {
+            Step::Claim { tags } => {
+                let creation = Creation {
+                    mutability: None,
+                    scan_on_push: None,
+                    encryption: None,
+                    tags: tags.clone(),
+                };
+                let name = claim_name()?;
+                match connection.ecr.create(&name, &creation).await {
+                    Ok(record) => connection.inventory.note(Arc::new(record)),
+                    // Somebody was faster, or an earlier answer of ours was lost: read who it was.
+                    Err(error) if error.fault == Fault::Conflict => {}
+                    Err(error) => return Err(error.into()),
+                }
+                let claim = connection.read_claim(&name).await?;
+                Ok(Seen { claim, ..seen })
+            }
+            Step::TakeOver { arn, tags, .. } => {
+                connection.ecr.tag(arn, tags).await?;
+                let claim = connection.read_claim(&claim_name()?).await?;
+                // The next reconcile reads it again, after the pause.
+                connection.forget_claim();
+                Ok(Seen {
+                    claim,
+                    unconfirmed: true,
+                    ..seen
+                })
+            }
+        }
+    }
+
+    fn tell(&self, common: CommonStatus, told: &Told<'_, Self>) -> RegistryStatus {
+        let old = self.status.clone().unwrap_or_default();
+        let claim = match told.seen {
+            Some(seen) if told.goal == Goal::Present => seen.claim.as_ref().map(plan::read_claim),
+            _ => old.claim,
+        };
+        RegistryStatus { common, claim }
+    }
+
+    fn is_drift(&self, _: &Seen) -> bool {
+        false
+    }
+
+    fn headline(steps: &[Step]) -> &'static str {
+        match steps.first() {
+            Some(Step::TakeOver { .. }) => "TakenOver",
+            _ => "Claimed",
+        }
+    }
+
+    /// Up to a tenth early, so that registries spread out and a change is still noticed within the interval.
+    fn rhythm(&self, references: &References) -> Option<Duration> {
+        Some(references.interval.mul_f64(0.9 + 0.1 * fastrand::f64()))
+    }
+
+    fn concluded(&self, ctx: &Context<World>, references: &References, seen: Option<&Seen>, outcome: &Result<Verdict>) {
+        let connection = &references.connection;
+        if self.meta().deletion_timestamp.is_some() && matches!(outcome, Ok(Verdict::Settled { .. })) {
+            close(self, &ctx.world);
+            return;
+        }
+        let standing = standing(self, references, seen, outcome);
+        let generation = self.meta().generation;
+        let changed = std::mem::take(&mut *references.changed.lock().unwrap_or_else(PoisonError::into_inner));
+        if standing.is_some_and(|standing| connection.set_standing(standing, generation)) {
+            ctx.world.hint(Hint::Registry(self.name_any()));
+        } else if !changed.is_empty() {
+            ctx.world.hint(Hint::Names(self.name_any(), changed));
+        }
+    }
+}
+
+/// What the objects of the registry may do after this look; `None` leaves it as it was. It does not depend on whether the
+/// Registry is being deleted: while it waits for its objects to go, they need it as before.
+fn standing(
+    registry: &Registry,
+    references: &References,
+    seen: Option<&Seen>,
+    outcome: &Result<Verdict>,
+) -> Option<Standing> {
+    let name = registry.name_any();
+    let not_ready = |why: String| Some(Standing::NotReady(format!("Registry {name} is not ready: {why}")));
+    match (seen, outcome) {
+        (Some(seen), _) => {
+            let plan = plan::plan(registry, Goal::Present, &references.identity, seen);
+            match plan.steps.is_empty() {
+                true => Some(standing_of(&name, &plan.verdict)),
+                false => not_ready("it is not claimed yet".into()),
+            }
+        }
+        (None, Ok(verdict)) => not_ready(verdict.to_string()),
+        (None, Err(error)) => {
+            // One failed listing changes nothing; a registry that was never seen, that refuses us, or that was not seen
+            // for long is not to be used.
+            let connection = &references.connection;
+            let fresh = connection
+                .listing_age()
+                .is_some_and(|age| age < references.interval * STALE);
+            let refused = error.reason() == Reason::Denied;
+            match fresh && !refused && connection.standing().is_some() {
+                true => None,
+                false => not_ready(error.to_string()),
+            }
+        }
+    }
+}
+
+/// What a verdict on the Registry means for its objects.
+pub(crate) fn standing_of(name: &str, verdict: &Verdict) -> Standing {
+    match verdict {
+        Verdict::Settled { .. } => Standing::Managing,
+        Verdict::Observed { .. } => Standing::Observing,
+        Verdict::Blocked {
+            reason: Reason::ManagedElsewhere,
+            message,
+        } => Standing::ManagedElsewhere(message.clone()),
+        verdict => Standing::NotReady(format!("Registry {name} is not ready: {verdict}")),
+    }
+}
+
+/// The connection of a Registry, opened anew if the Registry now says something else about it.
+async fn connect(registry: &Registry, world: &World) -> Arc<Connection> {
+    let name = registry.name_any();
+    if let Some(connection) = world.connection(&name)
+        && connection.fits(&registry.spec)
+    {
+        return connection;
+    }
+    let writable = !world.read_only && registry.spec.mode == RegistryMode::Manage;
+    let connection = Arc::new(Connection::open(&name, &registry.spec, writable, world.metrics.clone()).await);
+    world
+        .connections
+        .write()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(name, Arc::clone(&connection));
+    connection
+}
+
+/// Closes the connection of a Registry that goes away.
+fn close(registry: &Registry, world: &World) {
+    let name = registry.name_any();
+    world
+        .connections
+        .write()
+        .unwrap_or_else(PoisonError::into_inner)
+        .remove(&name);
+    world.metrics.forget_registry(&name);
+}
+
+/// Lists the registry if it is time to.
+async fn refresh(registry: &Registry, references: &References) -> Result<(), AwsError> {
+    let connection = &references.connection;
+    // An edit of the Registry triggers a look between two listings; a burst of edits must not become one of listings.
+    if connection
+        .listing_age()
+        .is_some_and(|age| age < references.interval.mul_f64(0.8))
+    {
+        return Ok(());
+    }
+    let changed = connection.inventory.refresh(&connection.ecr).await?;
+    connection.listed();
+    references.metrics.listed(&registry.name_any());
+    references
+        .changed
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .extend(changed);
+    Ok(())
+}
+
+/// Objects that refer to the Registry, from the apiserver itself: the watch may not have a new one yet.
+async fn referrers(registry: &Registry, world: &World) -> Result<Vec<String>> {
+    let selector = format!("spec.registryRef.name={}", registry.name_any());
+    let params = ListParams::default().fields(&selector).limit(REFERRERS);
+    let found = Api::<Repository>::all(world.client.clone())
+        .list_metadata(&params)
+        .await
+        .map_err(Error::kube("list the Repositories that refer to the Registry"))?;
+    let name = |object: &kube::api::PartialObjectMeta<Repository>| {
+        format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())
+    };
+    Ok(found.items.iter().map(name).collect())
+}
+
+fn claim_name() -> Result<RepositoryName> {
+    CLAIM_REPOSITORY
+        .parse()
+        .map_err(|error| AwsError::incomplete("DescribeRepositories", &format!("a valid claim name ({error})")).into())
+}

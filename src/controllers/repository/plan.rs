@@ -1,0 +1,513 @@
+//! What to do about a repository. Pure.
+//!
+//! How a plan could destroy something, and what keeps it from doing so, stands in `docs/decisions/0003-deletion.md`.
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use super::{
+    desired::{Desired, PolicyWish, encryption_differs, is_alias},
+    gate::Gate,
+};
+use crate::{
+    api::{
+        DELETE_IMAGES_ANNOTATION, OWNER_TAG, Repository,
+        names::{AccountId, RepositoryName},
+        repository::{DeletionPolicy, RepositoryStatus},
+    },
+    aws::{
+        client::Creation,
+        record::{Mutability, Record},
+    },
+    control::{
+        events::cut,
+        plan::{Goal, Plan, Verdict, Warning},
+        reason::Reason,
+    },
+    document::policy::{self, Policy},
+};
+
+/// What was seen of a repository.
+#[derive(Debug)]
+pub(crate) enum Seen {
+    /// The object may not act, for the reason given.
+    Shut(Gate),
+    /// Known to be settled; nothing was read.
+    Trusted,
+    Open(Box<Sight>),
+}
+
+/// What was read.
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
+#[derive(Debug)]
+pub(crate) struct Sight {
+    pub desired: Desired,
+    /// Whether anything may be written.
+    pub manage: bool,
+    /// `None`: it does not exist.
+    pub live: Option<Live>,
+    /// It was recorded as ours and is gone.
+    pub vanished: bool,
+    /// For a deletion: the claim on the registry was read and is ours.
+    pub claim_held: bool,
+    /// For a deletion: it was asked for in this reconcile.
+    pub deletion_sent: bool,
+    /// Held while the reconcile acts on the repository.
+    #[expect(dead_code, reason = "it works by being held")]
+    pub lock: Option<tokio::sync::OwnedMutexGuard<()>>,
+}
+
+/// A repository that exists.
+#[derive(Clone, Debug)]
+pub(crate) struct Live {
+    pub record: Arc<Record>,
+    pub tags: BTreeMap<String, String>,
+    pub policy: LivePolicy,
+    pub images: Images,
+}
+
+/// The repository's policy as far as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum LivePolicy {
+    /// Not managed, so not read.
+    Unread,
+    Absent,
+    Known(Policy),
+    /// Not in a grammar we know; the text says why.
+    Unknown(String),
+}
+
+/// What is known of the images, as far as a deletion needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Images {
+    Unread,
+    None,
+    Some,
+    /// At least one is in use by a cluster, by this tag.
+    Protected(String),
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Create {
+        name: RepositoryName,
+        creation: Creation,
+    },
+    /// Sets tags, the mark of ownership among them where it is missing.
+    Tag {
+        set: BTreeMap<String, String>,
+        was: BTreeMap<String, Option<String>>,
+        adopts: bool,
+    },
+    SetMutability {
+        from: Mutability,
+        to: Mutability,
+    },
+    SetScanOnPush {
+        to: bool,
+    },
+    SetPolicy {
+        from: Option<Policy>,
+        to: Policy,
+    },
+    RemovePolicy {
+        from: Policy,
+    },
+    Untag {
+        keys: Vec<String>,
+    },
+    /// Takes the mark of ownership off and leaves everything else.
+    Release {
+        name: RepositoryName,
+    },
+    Delete {
+        name: RepositoryName,
+        images: bool,
+    },
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Create { name, creation } => {
+                write!(f, "create repository {name}")?;
+                if let Some(mutability) = &creation.mutability {
+                    write!(f, ", imageTagMutability {mutability}")?;
+                }
+                if let Some(encryption) = &creation.encryption {
+                    write!(f, ", encryption {}", encryption.encryption_type)?;
+                }
+                if let Some(scan) = creation.scan_on_push {
+                    write!(f, ", scanOnPush {scan}")?;
+                }
+                Ok(())
+            }
+            Self::Tag { set, was, adopts } => {
+                let change = |(key, value): (&String, &String)| match was.get(key).and_then(Option::as_ref) {
+                    Some(was) => format!("{key}: {was:?} -> {value:?}"),
+                    None => format!("{key}: absent -> {value:?}"),
+                };
+                let changes: Vec<String> = set.iter().map(change).collect();
+                let what = if *adopts { "adopt: set tags" } else { "tags" };
+                write!(f, "{what} {}", changes.join(", "))
+            }
+            Self::SetMutability { from, to } => write!(f, "imageTagMutability: {from} -> {to}"),
+            Self::SetScanOnPush { to } => write!(f, "scanOnPush: {} -> {to}", !to),
+            Self::SetPolicy { from, to } => {
+                write!(
+                    f,
+                    "policy: {} -> {}",
+                    from.as_ref().map_or_else(|| "absent".into(), brief),
+                    brief(to)
+                )
+            }
+            Self::RemovePolicy { from } => write!(f, "policy: {} -> absent", brief(from)),
+            Self::Untag { keys } => write!(f, "tags: remove {}", keys.join(", ")),
+            Self::Release { name } => write!(
+                f,
+                "release repository {name}: take the tag {OWNER_TAG} off, leave everything else"
+            ),
+            Self::Delete { name, images: false } => write!(f, "delete repository {name}, which is empty"),
+            Self::Delete { name, images: true } => write!(f, "delete repository {name} with all its images"),
+        }
+    }
+}
+
+/// A policy short enough for an Event.
+fn brief(policy: &Policy) -> String {
+    let mut text = policy.to_text();
+    cut(&mut text, 400);
+    text
+}
+
+/// What a decision rests on besides what was seen.
+pub(crate) struct Facts<'a> {
+    pub object: &'a Repository,
+    pub registry_id: &'a AccountId,
+}
+
+pub(crate) fn plan(facts: &Facts<'_>, goal: Goal, seen: &Seen) -> Plan<Step> {
+    match (goal, seen) {
+        (_, Seen::Trusted) => Plan {
+            holds: true,
+            ..Plan::verdict(Verdict::settled())
+        },
+        (_, Seen::Shut(Gate::Closed(verdict))) | (Goal::Present, Seen::Shut(Gate::Lost(verdict))) => {
+            Plan::verdict(verdict.clone())
+        }
+        (Goal::Absent, Seen::Shut(Gate::Lost(verdict))) => left_behind(facts.object, &verdict.to_string()),
+        // The gate is what shuts; an open one never gets here.
+        (_, Seen::Shut(Gate::Open { .. })) => Plan::verdict(Verdict::NotYet {
+            after: Duration::from_secs(2),
+        }),
+        (Goal::Present, Seen::Open(sight)) => present(facts, sight),
+        (Goal::Absent, Seen::Open(sight)) => absent(facts, sight),
+    }
+}
+
+fn present(facts: &Facts<'_>, sight: &Sight) -> Plan<Step> {
+    let desired = &sight.desired;
+    let Some(live) = &sight.live else {
+        let step = Step::Create {
+            name: desired.name.clone(),
+            creation: desired.creation.clone(),
+        };
+        return conclude(sight, vec![step], Vec::new(), Verdict::settled());
+    };
+    if sight.manage
+        && let Some(refusal) = ownership(facts, desired, live)
+    {
+        return Plan::verdict(refusal);
+    }
+    let mut fixed = Vec::new();
+    fixed.extend(encryption_differs(desired.encryption.as_ref(), &live.record.encryption));
+    let owned = live.tags.get(OWNER_TAG) == Some(&desired.owner);
+    if let (Some(difference), false, true) = (fixed.first(), owned, sight.manage) {
+        // An adoption that could never settle must not leave its mark.
+        return Plan::verdict(Verdict::blocked(
+            Reason::Immutable,
+            format!("{difference}; ECR fixes it at creation"),
+        ));
+    }
+    let steps = match settings(facts, sight, live, owned) {
+        Ok(steps) => steps,
+        Err(verdict) => {
+            return Plan {
+                holds: owned,
+                ..Plan::verdict(verdict)
+            };
+        }
+    };
+    let verdict = match fixed.first() {
+        Some(difference) => Verdict::blocked(Reason::Immutable, format!("{difference}; ECR fixes it at creation")),
+        None => Verdict::Settled {
+            message: unverified(desired),
+        },
+    };
+    conclude(sight, steps, fixed, verdict)
+}
+
+/// Turns steps into a plan, or into a list of differences where nothing may be written.
+fn conclude(sight: &Sight, steps: Vec<Step>, fixed: Vec<String>, verdict: Verdict) -> Plan<Step> {
+    if !sight.manage {
+        let differences = steps.iter().map(ToString::to_string).chain(fixed).collect();
+        return Plan::verdict(Verdict::Observed { differences });
+    }
+    let mut warnings = Vec::new();
+    if sight.vanished {
+        warnings.push(Warning {
+            reason: "Recreated",
+            message: format!(
+                "Repository {} was deleted in ECR by somebody else and was created again; its images are gone. Push them again, or restore them from a replica.",
+                sight.desired.name
+            ),
+        });
+    }
+    Plan {
+        steps,
+        verdict,
+        holds: true,
+        warnings,
+    }
+}
+
+/// Why the repository is not this object's, if it is not and may not become so.
+fn ownership(facts: &Facts<'_>, desired: &Desired, live: &Live) -> Option<Verdict> {
+    let name = &desired.name;
+    match live.tags.get(OWNER_TAG) {
+        Some(owner) if *owner == desired.owner => None,
+        Some(owner) => Some(Verdict::blocked(
+            Reason::OwnedByAnother,
+            format!("repository {name} belongs to {owner}"),
+        )),
+        None => match recorded(facts.object).created_at {
+            // Only the mark is missing: somebody took it off.
+            Some(created_at) if created_at == live.record.created_at => None,
+            Some(_) => Some(Verdict::blocked(
+                Reason::OwnedByAnother,
+                format!("repository {name} was deleted and created again by somebody else"),
+            )),
+            None if desired.adopt => None,
+            None => Some(Verdict::blocked(
+                Reason::Exists,
+                format!("repository {name} exists and spec.adoption is Never"),
+            )),
+        },
+    }
+}
+
+fn recorded(object: &Repository) -> RepositoryStatus {
+    object.status.clone().unwrap_or_default()
+}
+
+/// The steps that bring the settings of an existing repository to what is wanted.
+fn settings(facts: &Facts<'_>, sight: &Sight, live: &Live, owned: bool) -> Result<Vec<Step>, Verdict> {
+    let desired = &sight.desired;
+    let mut steps = Vec::new();
+
+    let mut set = BTreeMap::new();
+    if !owned && sight.manage {
+        set.insert(OWNER_TAG.to_owned(), desired.owner.clone());
+    }
+    for (key, value) in desired.tags.iter().flatten() {
+        if live.tags.get(key) != Some(value) {
+            set.insert(key.clone(), value.clone());
+        }
+    }
+    if !set.is_empty() {
+        let was = set
+            .keys()
+            .map(|key| (key.clone(), live.tags.get(key).cloned()))
+            .collect();
+        let adopts = !owned && sight.manage && recorded(facts.object).created_at.is_none();
+        steps.push(Step::Tag { set, was, adopts });
+    }
+    if let Some(wish) = &desired.mutability
+        && *wish != live.record.mutability
+    {
+        steps.push(Step::SetMutability {
+            from: live.record.mutability.clone(),
+            to: wish.clone(),
+        });
+    }
+    if let Some(wish) = desired.scan_on_push
+        && wish != live.record.scan_on_push
+    {
+        steps.push(Step::SetScanOnPush { to: wish });
+    }
+    if let Some(wish) = &desired.policy {
+        steps.extend(policy_step(wish, &live.policy)?);
+    }
+    if let Some(wish) = &desired.tags {
+        let managed = recorded(facts.object).managed_tags;
+        let surplus = managed
+            .into_iter()
+            .filter(|key| !wish.contains_key(key) && live.tags.contains_key(key));
+        let keys: Vec<String> = surplus.collect();
+        if !keys.is_empty() {
+            steps.push(Step::Untag { keys });
+        }
+    }
+    Ok(steps)
+}
+
+fn policy_step(wish: &PolicyWish, live: &LivePolicy) -> Result<Option<Step>, Verdict> {
+    let standing = match live {
+        LivePolicy::Known(policy) => Some(policy),
+        LivePolicy::Unread | LivePolicy::Absent => None,
+        LivePolicy::Unknown(why) => match wish {
+            // It is to be replaced as a whole anyway.
+            PolicyWish::Document(_) => None,
+            PolicyWish::Statements(_) => {
+                let message = format!(
+                    "the repository's policy cannot be read, so the statements of others in it could be lost: {why}; mend it in ECR, or use spec.policy.document to replace it"
+                );
+                return Err(Verdict::blocked(Reason::Conflict, message));
+            }
+        },
+    };
+    let wanted = match wish {
+        PolicyWish::Document(document) => Some(document.clone()),
+        PolicyWish::Statements(ours) => policy::merge(standing, ours.clone()),
+    };
+    if let Some(Err(error)) = wanted.as_ref().map(Policy::check_length) {
+        return Err(Verdict::blocked(Reason::Invalid, format!("spec.policy: {error}")));
+    }
+    Ok(match (standing, wanted) {
+        (standing, Some(wanted)) if standing != Some(&wanted) => Some(Step::SetPolicy {
+            from: standing.cloned(),
+            to: wanted,
+        }),
+        (Some(standing), None) => Some(Step::RemovePolicy { from: standing.clone() }),
+        _ => None,
+    })
+}
+
+fn unverified(desired: &Desired) -> String {
+    match desired.encryption.as_ref().and_then(|wish| wish.kms_key.as_deref()) {
+        Some(key) if is_alias(key) => {
+            format!(
+                "spec.encryption.kmsKey is the alias {key}: whether the repository's key is the one behind it was not verified"
+            )
+        }
+        _ => String::new(),
+    }
+}
+
+/// The object goes, what is in AWS stays, and the reader is told.
+pub(crate) fn left_behind(object: &Repository, why: &str) -> Plan<Step> {
+    let status = recorded(object);
+    let mut plan = Plan::verdict(Verdict::settled());
+    if let Some(arn) = status.arn.filter(|_| status.created_at.is_some()) {
+        let message = format!("{arn} stays in ECR as it is, because {why}. Nothing in it was changed.");
+        plan.warnings.push(Warning {
+            reason: "LeftBehind",
+            message,
+        });
+    }
+    plan
+}
+
+fn absent(facts: &Facts<'_>, sight: &Sight) -> Plan<Step> {
+    let desired = &sight.desired;
+    let object = facts.object;
+    let Some(live) = &sight.live else {
+        return Plan::verdict(Verdict::settled());
+    };
+    if !sight.manage {
+        return left_behind(object, "the Registry is in mode Observe");
+    }
+    let owner = live.tags.get(OWNER_TAG);
+    if desired.deletion == DeletionPolicy::Retain && owner.is_none() {
+        return Plan::verdict(Verdict::settled());
+    }
+    match owner {
+        Some(owner) if *owner == desired.owner => {}
+        Some(owner) => return left_behind(object, &format!("it belongs to {owner}")),
+        None => return left_behind(object, &format!("the tag {OWNER_TAG} was taken off by somebody else")),
+    }
+    if desired.deletion == DeletionPolicy::Retain {
+        let step = Step::Release {
+            name: desired.name.clone(),
+        };
+        return Plan {
+            steps: vec![step],
+            ..Plan::verdict(Verdict::settled())
+        };
+    }
+    match deletion(facts, sight, live) {
+        Ok(step) => Plan {
+            steps: vec![step],
+            ..Plan::verdict(Verdict::settled())
+        },
+        Err(plan) => plan,
+    }
+}
+
+/// The deletion, or the plan that stands in its place because something speaks against it.
+fn deletion(facts: &Facts<'_>, sight: &Sight, live: &Live) -> Result<Step, Plan<Step>> {
+    let object = facts.object;
+    let name = &sight.desired.name;
+    let waiting = |reason, message: String, after| Plan::verdict(Verdict::Waiting { reason, message, after });
+    let Some(created_at) = recorded(object).created_at else {
+        let message = format!("repository {name} is recorded in status before it is deleted");
+        return Err(waiting(Reason::Conflict, message, Duration::from_secs(1)));
+    };
+    if created_at != live.record.created_at {
+        return Err(left_behind(
+            object,
+            "it is another repository of the same name, created later",
+        ));
+    }
+    if live.record.registry_id != facts.registry_id.as_str() {
+        let message = format!("repository {name} was found in account {}", live.record.registry_id);
+        return Err(Plan::verdict(Verdict::blocked(Reason::AccountMismatch, message)));
+    }
+    if !sight.claim_held {
+        return Err(left_behind(
+            object,
+            "the claim on the registry is no longer this cluster's",
+        ));
+    }
+    if sight.deletion_sent {
+        let message = format!("ECR still shows repository {name} after its deletion");
+        return Err(waiting(Reason::Unavailable, message, Duration::from_secs(5)));
+    }
+    let blocked = |reason, message: String| Err(Plan::verdict(Verdict::blocked(reason, message)));
+    match (&live.images, sight.desired.deletion) {
+        (Images::None, _) => Ok(Step::Delete {
+            name: name.clone(),
+            images: false,
+        }),
+        (Images::Unread, _) => blocked(
+            Reason::Unavailable,
+            format!("whether repository {name} holds images is not known"),
+        ),
+        (_, DeletionPolicy::Retain | DeletionPolicy::DeleteIfEmpty) => blocked(
+            Reason::NotEmpty,
+            format!("repository {name} holds images and spec.deletionPolicy is DeleteIfEmpty"),
+        ),
+        (Images::Some | Images::Protected(_), DeletionPolicy::DeleteWithImages)
+            if object
+                .metadata
+                .annotations
+                .iter()
+                .flatten()
+                .all(|(key, value)| key != DELETE_IMAGES_ANNOTATION || value != name.as_str()) =>
+        {
+            let message = format!(
+                "repository {name} holds images and the annotation {DELETE_IMAGES_ANNOTATION} does not say {name:?}",
+                name = name.as_str()
+            );
+            blocked(Reason::NotEmpty, message)
+        }
+        (Images::Protected(tag), DeletionPolicy::DeleteWithImages) => blocked(
+            Reason::Protected,
+            format!("an image in repository {name} is in use: it carries the tag {tag}"),
+        ),
+        (Images::Some, DeletionPolicy::DeleteWithImages) => Ok(Step::Delete {
+            name: name.clone(),
+            images: true,
+        }),
+    }
+}

@@ -1,0 +1,21 @@
+//! ecr-operator manages Amazon ECR from Kubernetes.
+//!
+//! A map for the reader, in the order in which a change travels:
+//! - [`api`]: the objects users write; types, schemas and validation rules.
+//! - `control`: the loop every kind runs: observe, plan, apply, report. Knows no kind.
+//! - `controllers`: one folder a kind; `plan.rs` decides and is pure, `mod.rs` reads and acts.
+//! - `document`: AWS's documents, parsed, compared by meaning, composed. Pure.
+//! - `aws`: the talk with AWS; the only place that names its SDK.
+//! - [`cli`]: one file a command. `server`, `metrics`, `telemetry`: what the operator tells of itself.
+//! - [`generated`]: everything that is derived from the code and kept in the repository.
+
+pub mod api;
+mod aws;
+pub mod cli;
+mod control;
+mod controllers;
+mod document;
+pub mod generated;
+mod metrics;
+mod server;
+mod telemetry;

@@ -1,0 +1,99 @@
+//! The count of signed calls: exact per operation, and the latest ones in detail.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use parking_lot::Mutex;
+use serde::Serialize;
+
+/// How many calls are kept in detail; the counts go on beyond it.
+const KEPT: usize = 20_000;
+
+/// One signed call and what came of it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Call {
+    pub(crate) seq: u64,
+    pub(crate) operation: String,
+    pub(crate) account: String,
+    pub(crate) region: String,
+    pub(crate) principal: Option<String>,
+    /// `ok`, or the error code that was answered.
+    pub(crate) outcome: String,
+    pub(crate) repository: Option<String>,
+}
+
+/// What `GET /calls` answers.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    total: u64,
+    operations: BTreeMap<String, u64>,
+    calls: Vec<Call>,
+}
+
+/// Which calls a report or a reset is about; a missing member matches everything.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Filter {
+    account: Option<String>,
+    region: Option<String>,
+}
+
+impl Filter {
+    fn takes(&self, account: &str, region: &str) -> bool {
+        self.account.as_deref().is_none_or(|wanted| wanted == account)
+            && self.region.as_deref().is_none_or(|wanted| wanted == region)
+    }
+}
+
+#[derive(Default)]
+struct Counted {
+    seq: u64,
+    counts: BTreeMap<(String, String, String), u64>,
+    recent: VecDeque<Call>,
+}
+
+/// The counter.
+#[derive(Default)]
+pub(crate) struct Calls(Mutex<Counted>);
+
+impl Calls {
+    /// Counts a call; its `seq` is given here.
+    pub(crate) fn record(&self, mut call: Call) {
+        let mut counted = self.0.lock();
+        counted.seq += 1;
+        call.seq = counted.seq;
+        let key = (call.account.clone(), call.region.clone(), call.operation.clone());
+        *counted.counts.entry(key).or_default() += 1;
+        if counted.recent.len() == KEPT {
+            counted.recent.pop_front();
+        }
+        counted.recent.push_back(call);
+    }
+
+    pub(crate) fn report(&self, filter: &Filter) -> Report {
+        let counted = self.0.lock();
+        let mut operations = BTreeMap::new();
+        for ((account, region, operation), count) in &counted.counts {
+            if filter.takes(account, region) {
+                *operations.entry(operation.clone()).or_default() += count;
+            }
+        }
+        Report {
+            total: operations.values().sum(),
+            operations,
+            calls: counted
+                .recent
+                .iter()
+                .filter(|call| filter.takes(&call.account, &call.region))
+                .cloned()
+                .collect(),
+        }
+    }
+
+    pub(crate) fn reset(&self, filter: &Filter) {
+        let mut counted = self.0.lock();
+        counted
+            .counts
+            .retain(|(account, region, _), _| !filter.takes(account, region));
+        counted.recent.retain(|call| !filter.takes(&call.account, &call.region));
+    }
+}

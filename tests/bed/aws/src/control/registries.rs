@@ -1,0 +1,53 @@
+//! Registries: where their data plane is, what scans find, where events go.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Answer, Body, Problem};
+use crate::registries::registry;
+use crate::world::World;
+
+pub(super) async fn show(State(world): State<Arc<World>>, Path((account, region)): Path<(String, String)>) -> Answer {
+    let registry = registry(&world, &account, &region).map_err(|error| Problem(error.to_string()))?;
+    Ok(Json(json!({ "dataPlane": registry.data_plane_url() })))
+}
+
+/// The result of an image's scan.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Scan {
+    account: String,
+    region: String,
+    repository: String,
+    digest: String,
+    status: String,
+    #[serde(default)]
+    findings: Vec<Value>,
+}
+
+pub(super) async fn scan(State(world): State<Arc<World>>, Body(scan): Body<Scan>) -> Answer {
+    let problem = |error: fakecloud_core::service::AwsServiceError| Problem(error.to_string());
+    let registry = registry(&world, &scan.account, &scan.region).map_err(problem)?;
+    registry
+        .set_scan(&world, &scan.repository, &scan.digest, &scan.status, scan.findings)
+        .map_err(problem)?;
+    Ok(Json(json!({})))
+}
+
+/// The queue that gets a registry's events; null for none.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct EventQueue {
+    account: String,
+    region: String,
+    queue_url: Option<String>,
+}
+
+pub(super) async fn event_queue(State(world): State<Arc<World>>, Body(queue): Body<EventQueue>) -> Answer {
+    world.event_queues.set(&queue.account, &queue.region, queue.queue_url);
+    Ok(Json(json!({})))
+}

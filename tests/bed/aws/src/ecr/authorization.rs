@@ -1,0 +1,43 @@
+//! What leads to the data plane: tokens and the download URLs of layers.
+
+use fakecloud_core::service::{AwsRequest, AwsResponse, ResponseBody};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::errors::required;
+use super::{Answer, Registry};
+use crate::credentials::Caller;
+use crate::tokens::LIFETIME;
+use crate::world::World;
+
+impl Registry {
+    pub(super) fn get_authorization_token(&self, world: &World, caller: &Caller) -> AwsResponse {
+        let expires = chrono::Utc::now() + LIFETIME;
+        AwsResponse::ok_json(json!({
+            "authorizationData": [{
+                "authorizationToken": world.tokens.issue(caller),
+                "expiresAt": expires.timestamp(),
+                "proxyEndpoint": self.data_plane_url(),
+            }],
+        }))
+    }
+
+    /// fakecloud's answer, its URL made to work without a password as a pre-signed one does.
+    pub(super) async fn get_download_url_for_layer(&self, request: AwsRequest, body: &Value) -> Answer {
+        let name = required(body, "repositoryName")?.to_owned();
+        let digest = required(body, "layerDigest")?.to_owned();
+        let mut answer = self.fall_through(request).await?;
+        let signature = self.url_signature(&name, &digest);
+        let url = format!(
+            "{}/v2/{name}/blobs/{digest}?signature={signature}",
+            self.data_plane_url()
+        );
+        answer.body = ResponseBody::from(json!({ "downloadUrl": url, "layerDigest": digest }).to_string());
+        Ok(answer)
+    }
+
+    /// What lets a layer be read by its URL alone.
+    pub(crate) fn url_signature(&self, name: &str, digest: &str) -> String {
+        format!("{:x}", Sha256::digest(format!("{}/{name}/{digest}", self.url_secret)))
+    }
+}

@@ -1,0 +1,85 @@
+//! The programs the bed is made of: built once from source, kept in the user's cache directory.
+//!
+//! Each group is kept under a key made from all that it is built from, so a second clone of the repository starts at once
+//! and a changed version builds anew. Groups are built when they are first asked for.
+
+mod cache;
+mod go;
+mod key;
+mod operator;
+mod progress;
+mod stand_in;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use tokio::sync::OnceCell;
+
+use crate::clone::root;
+
+pub use cache::cache_directory;
+
+/// The control plane's programs.
+#[derive(Debug, Clone)]
+pub struct ControlPlanePrograms {
+    /// The store behind the apiservers.
+    pub etcd: PathBuf,
+    /// The apiserver.
+    pub kube_apiserver: PathBuf,
+    /// Garbage collection, namespaces, service accounts, workloads.
+    pub kube_controller_manager: PathBuf,
+    /// The command-line client.
+    pub kubectl: PathBuf,
+}
+
+/// Programs used beside the control plane.
+#[derive(Debug, Clone)]
+pub struct Tools {
+    /// Pods without nodes.
+    pub kwok: PathBuf,
+    /// Installs the chart.
+    pub helm: PathBuf,
+}
+
+/// etcd, kube-apiserver, kube-controller-manager and kubectl, built if need be (about five minutes).
+///
+/// With `KUBEBUILDER_ASSETS` set, as envtest has it, the etcd, kube-apiserver and kubectl there are used, and only
+/// kube-controller-manager, which envtest does not come with, is built.
+pub async fn control_plane() -> Result<ControlPlanePrograms> {
+    static BUILT: OnceCell<ControlPlanePrograms> = OnceCell::const_new();
+    BUILT.get_or_try_init(go::control_plane).await.cloned()
+}
+
+/// kwok and helm, built if need be (about a minute).
+pub async fn tools() -> Result<Tools> {
+    static BUILT: OnceCell<Tools> = OnceCell::const_new();
+    BUILT.get_or_try_init(go::tools).await.cloned()
+}
+
+/// The AWS stand-in, built if need be (about three minutes).
+pub async fn aws_stand_in() -> Result<PathBuf> {
+    static BUILT: OnceCell<PathBuf> = OnceCell::const_new();
+    BUILT.get_or_try_init(stand_in::program).await.cloned()
+}
+
+/// The operator of this clone as it is now, in the profile for development. Tests of the operator's own package have it from
+/// cargo already.
+pub async fn operator() -> Result<PathBuf> {
+    operator::program().await
+}
+
+/// Where the stand-in's cargo keeps its intermediate files, shared by all clones of the repository.
+pub fn stand_in_target_directory() -> Result<PathBuf> {
+    Ok(cache_directory()?.join("aws-target"))
+}
+
+/// Where the stand-in's sources lie.
+#[must_use]
+pub fn stand_in_sources() -> PathBuf {
+    sources("aws")
+}
+
+/// A folder of the bed's sources in this clone.
+fn sources(folder: &str) -> PathBuf {
+    root().join("tests/bed").join(folder)
+}

@@ -1,0 +1,175 @@
+//! Images pushed and pulled by an OCI client, with a token that ECR gives out.
+
+use anyhow::{Context as _, Result};
+use aws_smithy_types::base64;
+use http::{HeaderValue, Method};
+use oci_client::client::{ClientConfig, ClientProtocol};
+use oci_client::secrets::RegistryAuth;
+use oci_client::{Reference, RegistryOperation};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Aws, Principal};
+use crate::digest::sha256;
+
+const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
+const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Registry {
+    data_plane: String,
+}
+
+/// The content of an image, as it was pulled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Of its manifest.
+    pub digest: String,
+    /// What its only layer holds.
+    pub content: Vec<u8>,
+}
+
+impl Aws {
+    /// `host:port` that images of a registry are pushed to and pulled from.
+    pub async fn registry_host(&self, account: &str, region: &str) -> Result<String> {
+        let registry: Registry = self
+            .ask(Method::GET, &format!("registries/{account}/{region}"), &[], None)
+            .await?;
+        Ok(registry
+            .data_plane
+            .trim_start_matches("http://")
+            .trim_end_matches('/')
+            .to_owned())
+    }
+
+    /// Pushes an image of one layer that holds `content`, as the account's administrator, and gives its digest. The same
+    /// content has the same digest.
+    pub async fn push_image(
+        &self,
+        account: &str,
+        region: &str,
+        repository: &str,
+        tag: &str,
+        content: &[u8],
+    ) -> Result<String> {
+        let admin = self.admin(account).await?;
+        self.push_image_as(&admin, account, region, repository, tag, content)
+            .await
+    }
+
+    /// [`push_image`](Self::push_image) with the rights of `principal`.
+    pub async fn push_image_as(
+        &self,
+        principal: &Principal,
+        account: &str,
+        region: &str,
+        repository: &str,
+        tag: &str,
+        content: &[u8],
+    ) -> Result<String> {
+        let host = self.registry_host(account, region).await?;
+        let image = Reference::with_tag(host, repository.to_owned(), tag.to_owned());
+        let client = client()?;
+        client
+            .auth(
+                &image,
+                &self.registry_token(region, principal).await?,
+                RegistryOperation::Push,
+            )
+            .await?;
+
+        let layer = digest(content);
+        let config = json!({
+            "architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": [layer]},
+        });
+        let config = serde_json::to_vec(&config)?;
+        client
+            .push_blob(&image, content.to_vec(), &layer)
+            .await
+            .context("pushing a layer")?;
+        client
+            .push_blob(&image, config.clone(), &digest(&config))
+            .await
+            .context("pushing a config")?;
+        let descriptor =
+            |kind: &str, blob: &[u8]| json!({"mediaType": kind, "digest": digest(blob), "size": blob.len()});
+        let manifest = serde_json::to_vec(&json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST_TYPE,
+            "config": descriptor(CONFIG_TYPE, &config),
+            "layers": [descriptor(LAYER_TYPE, content)],
+        }))?;
+        let pushed = digest(&manifest);
+        let kind = HeaderValue::from_static(MANIFEST_TYPE);
+        client
+            .push_manifest_raw(&image, manifest, kind)
+            .await
+            .context("pushing a manifest")?;
+        Ok(pushed)
+    }
+
+    /// Pulls an image by tag, or by digest (`sha256:…`), with the rights of `principal`.
+    pub async fn pull_image_as(
+        &self,
+        principal: &Principal,
+        account: &str,
+        region: &str,
+        repository: &str,
+        tag_or_digest: &str,
+    ) -> Result<Image> {
+        let (host, repository) = (self.registry_host(account, region).await?, repository.to_owned());
+        let image = if tag_or_digest.contains(':') {
+            Reference::with_digest(host, repository, tag_or_digest.to_owned())
+        } else {
+            Reference::with_tag(host, repository, tag_or_digest.to_owned())
+        };
+        let client = client()?;
+        let token = self.registry_token(region, principal).await?;
+        let (manifest, digest) = client.pull_manifest_raw(&image, &token, &[MANIFEST_TYPE]).await?;
+        let manifest: Value = serde_json::from_slice(&manifest)?;
+        let layer = manifest
+            .pointer("/layers/0/digest")
+            .and_then(Value::as_str)
+            .context("the image has no layer")?;
+        let mut content = Vec::new();
+        client
+            .pull_blob(&image, layer, &mut content)
+            .await
+            .context("pulling a layer")?;
+        Ok(Image { digest, content })
+    }
+
+    /// What `aws ecr get-login-password` would print, for an OCI client.
+    async fn registry_token(&self, region: &str, principal: &Principal) -> Result<RegistryAuth> {
+        let answer = self.ecr(region, principal).get_authorization_token().send().await;
+        let answer = answer
+            .map_err(aws_sdk_ecr::Error::from)
+            .context("GetAuthorizationToken")?;
+        let token = answer
+            .authorization_data()
+            .first()
+            .and_then(|data| data.authorization_token());
+        let token =
+            base64::decode(token.context("GetAuthorizationToken gave no token")?).context("decoding the token")?;
+        let token = String::from_utf8(token).context("decoding the token")?;
+        let (user, password) = token.split_once(':').context("the token is not user:password")?;
+        Ok(RegistryAuth::Basic(user.to_owned(), password.to_owned()))
+    }
+}
+
+fn client() -> Result<oci_client::Client> {
+    let config = ClientConfig {
+        protocol: ClientProtocol::Http,
+        // With a proxy of its own the client does not look for one in the environment, and this one is never used.
+        http_proxy: Some("http://127.0.0.1:9".to_owned()),
+        no_proxy: Some("127.0.0.1".to_owned()),
+        ..ClientConfig::default()
+    };
+    Ok(oci_client::Client::try_from(config)?)
+}
+
+fn digest(bytes: &[u8]) -> String {
+    format!("sha256:{}", sha256(bytes))
+}

@@ -1,0 +1,164 @@
+//! The stand-in through its clients: that the bed drives it as it means to.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use aws_sdk_ecr::error::ProvideErrorMetadata as _;
+
+use super::*;
+
+const ACCOUNT: &str = "111122223333";
+const REGION: &str = "eu-west-1";
+
+async fn create_repository(aws: &Aws, name: &str) -> Result<()> {
+    let ecr = aws.ecr(REGION, &aws.admin(ACCOUNT).await?);
+    let created = ecr.create_repository().repository_name(name).send().await;
+    created
+        .map(drop)
+        .map_err(|error| aws_sdk_ecr::Error::from(error).into())
+}
+
+#[tokio::test]
+async fn an_image_is_pushed_pulled_and_listed_by_its_digest() -> Result<()> {
+    let aws = Aws::start(&Bed::new()?).await?;
+    let admin = aws.admin(ACCOUNT).await?;
+    create_repository(&aws, "team-a/app").await?;
+    let digest = aws.push_image(ACCOUNT, REGION, "team-a/app", "v1", b"one").await?;
+    assert_ne!(
+        aws.push_image(ACCOUNT, REGION, "team-a/app", "v2", b"two").await?,
+        digest
+    );
+
+    for name in ["v1", &digest] {
+        let pulled = aws.pull_image_as(&admin, ACCOUNT, REGION, "team-a/app", name).await?;
+        assert_eq!(
+            pulled,
+            Image {
+                digest: digest.clone(),
+                content: b"one".to_vec()
+            }
+        );
+    }
+    let ecr = aws.ecr(REGION, &admin);
+    let images = ecr
+        .describe_images()
+        .repository_name("team-a/app")
+        .send()
+        .await
+        .map_err(aws_sdk_ecr::Error::from)?;
+    assert!(
+        images
+            .image_details()
+            .iter()
+            .any(|image| image.image_digest() == Some(&digest))
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_has_no_rights_is_refused() -> Result<()> {
+    let aws = Aws::start(&Bed::new()?).await?;
+    create_repository(&aws, "app").await?;
+    let nobody = aws.user(ACCOUNT, "nobody", Policy::None).await?;
+    let refused = aws.ecr(REGION, &nobody).describe_repositories().send().await;
+    assert_eq!(
+        refused.err().context("it has no rights")?.code(),
+        Some("AccessDeniedException")
+    );
+    assert!(
+        aws.push_image_as(&nobody, ACCOUNT, REGION, "app", "v1", b"one")
+            .await
+            .is_err()
+    );
+
+    let same = aws.user(ACCOUNT, "nobody", Policy::Admin).await?;
+    assert_eq!(same.access_key_id, nobody.access_key_id);
+    aws.ecr(REGION, &nobody)
+        .describe_repositories()
+        .send()
+        .await
+        .map_err(aws_sdk_ecr::Error::from)?;
+    aws.expire(&nobody.access_key_id).await?;
+    assert!(aws.ecr(REGION, &nobody).describe_repositories().send().await.is_err());
+    Ok(())
+}
+
+#[tokio::test]
+async fn calls_are_counted_by_registry() -> Result<()> {
+    let aws = Aws::start(&Bed::new()?).await?;
+    create_repository(&aws, "app").await?;
+    let calls = aws.calls(ACCOUNT, REGION).await?;
+    assert_eq!((calls.total, calls.of("CreateRepository")), (1, 1));
+    assert_eq!(
+        calls.calls.first().and_then(|call| call.repository.as_deref()),
+        Some("app")
+    );
+    assert_eq!(aws.calls(ACCOUNT, "us-east-1").await?.total, 0);
+    aws.reset_calls(ACCOUNT, REGION).await?;
+    assert_eq!(aws.all_calls().await?.total, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn faults_strike_where_and_as_often_as_they_say() -> Result<()> {
+    let aws = Aws::start(&Bed::new()?).await?;
+    let ecr = aws.ecr(REGION, &aws.admin(ACCOUNT).await?);
+    let fault = Fault::throttling("DescribeRepositories")
+        .registry(ACCOUNT, REGION)
+        .times(1);
+    let id = aws.inject(&fault).await?;
+    let throttled = ecr
+        .describe_repositories()
+        .send()
+        .await
+        .err()
+        .context("it is throttled")?;
+    assert_eq!(throttled.code(), Some("ThrottlingException"));
+    ecr.describe_repositories()
+        .send()
+        .await
+        .map_err(aws_sdk_ecr::Error::from)?;
+    assert_eq!(aws.fault(&id).await?.injected, 1);
+
+    // Carried out, and the answer lost.
+    let id = aws
+        .inject(&Fault::new("CreateRepository", Effect::Disconnect).after().times(1))
+        .await?;
+    assert!(create_repository(&aws, "app").await.is_err());
+    let listed = ecr
+        .describe_repositories()
+        .send()
+        .await
+        .map_err(aws_sdk_ecr::Error::from)?;
+    assert_eq!(listed.repositories().len(), 1);
+    aws.remove_fault(&id).await?;
+    assert!(aws.fault(&id).await.is_err());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_held_call_goes_on_when_it_is_released() -> Result<()> {
+    let aws = Aws::start(&Bed::new()?).await?;
+    let ecr = aws.ecr(REGION, &aws.admin(ACCOUNT).await?);
+    let id = aws.inject(&Fault::new("DescribeRepositories", Effect::Hold)).await?;
+    let call = tokio::spawn(ecr.describe_repositories().send());
+    aws.held(&id, Duration::from_secs(10)).await?;
+    assert!(!call.is_finished());
+    aws.release(&id).await?;
+    call.await?.map_err(aws_sdk_ecr::Error::from)?;
+    aws.remove_faults().await
+}
+
+#[tokio::test]
+async fn a_delay_is_added_to_every_call() -> Result<()> {
+    let aws = Aws::start(&Bed::new()?).await?;
+    let ecr = aws.ecr(REGION, &aws.admin(ACCOUNT).await?);
+    aws.set_delay(Duration::from_millis(300)).await?;
+    let start = Instant::now();
+    ecr.describe_repositories()
+        .send()
+        .await
+        .map_err(aws_sdk_ecr::Error::from)?;
+    assert!(start.elapsed() >= Duration::from_millis(300));
+    Ok(())
+}

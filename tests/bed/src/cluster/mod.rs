@@ -1,0 +1,216 @@
+//! A real control plane: one etcd, and as many clusters on it as are asked for.
+//!
+//! A cluster here is one kube-apiserver with its own prefix in etcd, and if wanted a kube-controller-manager: clusters do
+//! not see each other's objects. A cluster costs a few seconds to start and some 300 MB.
+
+mod apiserver;
+mod audit;
+mod client;
+mod credentials;
+mod install;
+mod tools;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Result;
+use http::Request;
+
+use self::apiserver::ApiServer;
+use self::credentials::Credentials;
+use crate::artifacts::{self, ControlPlanePrograms};
+use crate::bed::Bed;
+use crate::process::{Process, Signal};
+
+pub use audit::Writes;
+pub use install::{NAMESPACE, SERVICE_ACCOUNT};
+
+/// How long a part of the control plane may take to become ready. Three seconds are usual; a busy machine takes longer.
+const READY_LIMIT: Duration = Duration::from_secs(90);
+
+/// One etcd, with the keys and certificates that the apiservers on it share.
+#[derive(Debug)]
+pub struct ControlPlane {
+    bed: Bed,
+    programs: ControlPlanePrograms,
+    credentials: Credentials,
+    etcd: Process,
+    etcd_endpoint: String,
+}
+
+impl ControlPlane {
+    /// Builds the programs if need be and starts etcd.
+    pub async fn start(bed: &Bed) -> Result<Self> {
+        let programs = artifacts::control_plane().await?;
+        let credentials = Credentials::create(&bed.directory().join("credentials"))?;
+        let client_url = format!("http://127.0.0.1:{}", bed.free_port()?);
+        let peer_url = format!("http://127.0.0.1:{}", bed.free_port()?);
+        let mut command = Command::new(&programs.etcd);
+        command
+            .arg("--data-dir")
+            .arg(bed.directory().join("etcd"))
+            .args([
+                "--listen-client-urls",
+                &client_url,
+                "--advertise-client-urls",
+                &client_url,
+            ])
+            .args([
+                "--listen-peer-urls",
+                &peer_url,
+                "--initial-advertise-peer-urls",
+                &peer_url,
+            ])
+            .args(["--initial-cluster", &format!("default={peer_url}")])
+            // What a crash of the machine would lose is of no interest here.
+            .args(["--unsafe-no-fsync", "--log-level", "warn"]);
+        let etcd = bed.spawn("etcd", &command)?;
+        let http = crate::http_client()?;
+        etcd.until_ready(READY_LIMIT, async || {
+            let health = http.get(format!("{client_url}/health")).send().await?;
+            Ok(health.error_for_status().map(|_| ())?)
+        })
+        .await?;
+        Ok(Self {
+            bed: bed.clone(),
+            programs,
+            credentials,
+            etcd,
+            etcd_endpoint: client_url,
+        })
+    }
+
+    /// The etcd below all clusters.
+    #[must_use]
+    pub fn etcd(&self) -> &Process {
+        &self.etcd
+    }
+
+    /// Starts a cluster with a kube-controller-manager. `name` is unique in this bed and becomes part of file names.
+    pub async fn cluster(&self, name: &str) -> Result<Cluster> {
+        let cluster = self.bare_cluster(name).await?;
+        let controller_manager = Some(cluster.start_controller_manager()?);
+        Ok(Cluster {
+            _controller_manager: controller_manager,
+            ..cluster
+        })
+    }
+
+    /// Starts a cluster of an apiserver alone: no garbage collection, no default `ServiceAccounts`, namespaces stay
+    /// `Terminating`. Faster and smaller; enough for admission and for what only reads and writes objects.
+    pub async fn bare_cluster(&self, name: &str) -> Result<Cluster> {
+        let settings = ApiServer::prepare(self, name)?;
+        let process = Arc::new(settings.start(&self.bed)?);
+        let cluster = Cluster {
+            name: name.to_owned(),
+            bed: self.bed.clone(),
+            programs: self.programs.clone(),
+            credentials: self.credentials.clone(),
+            settings,
+            process: Mutex::new(process),
+            _controller_manager: None,
+        };
+        cluster.wait_ready().await?;
+        Ok(cluster)
+    }
+}
+
+/// One apiserver with its objects.
+#[derive(Debug)]
+pub struct Cluster {
+    name: String,
+    bed: Bed,
+    programs: ControlPlanePrograms,
+    credentials: Credentials,
+    settings: ApiServer,
+    process: Mutex<Arc<Process>>,
+    /// Only kept to run.
+    _controller_manager: Option<Process>,
+}
+
+impl Cluster {
+    /// The name it was started with.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The bed it runs in.
+    #[must_use]
+    pub fn bed(&self) -> &Bed {
+        &self.bed
+    }
+
+    /// A kubeconfig for an administrator (group `system:masters`).
+    #[must_use]
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.settings.admin_kubeconfig.clone()
+    }
+
+    /// The apiserver as it runs now; [`start_apiserver`](Self::start_apiserver) makes it another one.
+    #[must_use]
+    pub fn apiserver(&self) -> Arc<Process> {
+        Arc::clone(&self.process.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Kills the apiserver, as a node that is lost would. Its clients see refused connections until
+    /// [`start_apiserver`](Self::start_apiserver).
+    pub fn stop_apiserver(&self) {
+        self.apiserver().kill();
+    }
+
+    /// Starts the apiserver again, at the same address with the same objects, and waits until it is ready.
+    pub async fn start_apiserver(&self) -> Result<()> {
+        self.stop_apiserver();
+        let started = Arc::new(self.settings.start(&self.bed)?);
+        *self.process.lock().unwrap_or_else(PoisonError::into_inner) = started;
+        self.wait_ready().await
+    }
+
+    /// Freezes the apiserver (`SIGSTOP`): connections stay open and nothing answers, until
+    /// [`thaw_apiserver`](Self::thaw_apiserver).
+    pub fn freeze_apiserver(&self) -> Result<()> {
+        self.apiserver().signal(Signal::STOP)
+    }
+
+    /// Lets a frozen apiserver go on.
+    pub fn thaw_apiserver(&self) -> Result<()> {
+        self.apiserver().signal(Signal::CONT)
+    }
+
+    async fn wait_ready(&self) -> Result<()> {
+        let client = self.client().await?;
+        let look = async || {
+            client.request_text(Request::get("/readyz").body(Vec::new())?).await?;
+            Ok(())
+        };
+        self.apiserver().until_ready(READY_LIMIT, look).await
+    }
+
+    fn start_controller_manager(&self) -> Result<Process> {
+        let mut command = Command::new(&self.programs.kube_controller_manager);
+        command
+            .arg("--kubeconfig")
+            .arg(self.kubeconfig())
+            // There are no nodes to look after, and nobody to share the lead with.
+            .args([
+                "--controllers",
+                "*,-nodeipam,-node-lifecycle-controller",
+                "--leader-elect=false",
+            ])
+            // Serves nothing: one port less to find.
+            .arg("--secure-port=0")
+            .arg("--service-account-private-key-file")
+            .arg(&self.credentials.service_account_key)
+            .arg("--root-ca-file")
+            .arg(&self.credentials.ca_certificate);
+        self.bed
+            .spawn(&format!("{}-kube-controller-manager", self.name), &command)
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,40 @@
+//! kubectl and helm against a cluster, as an administrator.
+
+use std::ffi::OsStr;
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::Cluster;
+use crate::artifacts;
+use crate::bed::Output;
+
+impl Cluster {
+    /// Runs kubectl to its end. Its failure is not an error here: see [`Output::checked`].
+    pub async fn kubectl<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<Output> {
+        self.kubectl_with_input(arguments, "").await
+    }
+
+    /// Runs kubectl with something on its standard input, for `apply -f -`.
+    pub async fn kubectl_with_input<S: AsRef<OsStr>>(&self, arguments: &[S], input: &str) -> Result<Output> {
+        let mut command = Command::new(&self.programs.kubectl);
+        command.arg("--kubeconfig").arg(self.kubeconfig()).args(arguments);
+        // What it has learnt of one cluster's kinds must not be believed of another's at the same address.
+        command.env(
+            "KUBECACHEDIR",
+            self.bed.directory().join(format!("{}-kubectl-cache", self.name)),
+        );
+        self.bed.run(&command, input).await
+    }
+
+    /// Runs helm to its end, with caches and settings of its own. Its failure is not an error here: see
+    /// [`Output::checked`].
+    pub async fn helm<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<Output> {
+        let mut command = Command::new(artifacts::tools().await?.helm);
+        command.args(arguments).env("KUBECONFIG", self.kubeconfig());
+        for variable in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+            command.env(variable, self.bed.directory().join("helm").join(variable));
+        }
+        self.bed.run(&command, "").await
+    }
+}

@@ -1,0 +1,51 @@
+//! The test bed: a real Kubernetes control plane and an AWS stand-in as local processes, with no container engine, no
+//! cluster and no AWS account.
+//!
+//! ```no_run
+//! # async fn example() -> anyhow::Result<()> {
+//! use bed::{Aws, Bed, ControlPlane};
+//!
+//! let bed = Bed::new()?;                          // a directory, and whatever will run in it
+//! let control_plane = ControlPlane::start(&bed).await?;   // one etcd
+//! let cluster = control_plane.cluster("main").await?;     // one apiserver on it, of several
+//! let aws = Aws::start(&bed).await?;
+//! let ecr = aws.ecr("eu-west-1", &aws.admin("111122223333").await?);
+//! # Ok(()) }
+//! ```
+//!
+//! - [`artifacts`]: the programs, built once and kept in the user's cache directory.
+//! - [`Bed`], [`Process`]: what was started ends, whatever way this program ends.
+//! - [`ControlPlane`], [`Cluster`]: apiservers that do not see each other; clients, kubectl, helm; writes counted by user.
+//! - [`Aws`]: accounts, principals, faults, counted calls, images.
+//! - [`Operator`]: the operator as a process under its own `ServiceAccount`.
+//! - [`Tasks`]: programs that run in view, such as cargo.
+//! - [`eventually`], [`throughout`]: the only places that wait.
+
+pub mod artifacts;
+mod aws;
+mod bed;
+mod clone;
+mod cluster;
+mod digest;
+mod environment;
+mod keeper;
+mod operator;
+mod ports;
+mod process;
+mod tasks;
+mod wait;
+
+pub use aws::{Aws, Call, Calls, Effect, Fault, FaultState, Image, Moment, Policy, Principal};
+pub use bed::{Bed, Output};
+pub use clone::root;
+pub use cluster::{Cluster, ControlPlane, NAMESPACE, SERVICE_ACCOUNT, Writes};
+pub use environment::as_by_hand;
+pub use operator::{Operator, OperatorOptions};
+pub use process::{Process, Signal};
+pub use tasks::Tasks;
+pub use wait::{Sighting, eventually, throughout};
+
+/// A client for plain http on this machine. No proxy could reach it.
+fn http_client() -> anyhow::Result<reqwest::Client> {
+    Ok(reqwest::Client::builder().no_proxy().build()?)
+}
