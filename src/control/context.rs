@@ -72,7 +72,7 @@ impl Memory {
     /// A full check was made; returns the time until the next.
     pub(crate) fn checked(&self, uid: &str, period: Duration, now: Timestamp) -> Duration {
         self.with(uid, |object| {
-            object.next_turn = Some(schedule::next_turn(uid, period, now))
+            object.next_turn = Some(schedule::next_turn(uid, period, now));
         });
         self.until_turn(uid, period, now)
     }

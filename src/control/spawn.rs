@@ -87,10 +87,9 @@ pub(crate) async fn run<K: Managed>(
     let waits = list_of::<K>();
     readiness.wait_for(waits.clone());
     let Watched { api, reader, writer } = watched;
-    // Our own status writes change none of these, so they trigger nothing. Generation alone would lose the event that
-    // the finalizer was added, and the annotation that asks for a look.
+    // What we write ourselves, status and finalizer, changes none of these, so it triggers nothing; a deletion raises the
+    // generation. Generation alone would lose the annotations that ask for a look or allow a deletion.
     let ours_to_see = predicates::generation
-        .combine(predicates::finalizers)
         .combine(predicates::annotations)
         .combine(predicates::labels);
     let objects = watcher(api, watcher::Config::default())

@@ -262,10 +262,26 @@ async fn look_at_present(object: &Repository, connection: &Connection, sight: &m
     if record.is_none() && recorded.is_some() && sight.manage {
         (record, sight.vanished) = look_for_lost(connection, name).await?;
     }
-    sight.live = match record {
-        Some(record) => Some(read(connection, record, sight.desired.policy.is_some()).await?),
-        None => None,
-    };
+    let Some(record) = record else { return Ok(()) };
+    let policy = sight.desired.policy.is_some();
+    let mut live = read(connection, record, policy).await?;
+    if sight.manage && live.tags.get(OWNER_TAG) != Some(&sight.desired.owner) {
+        // Whether it may be taken rests on which repository it is. The listing may be older than the tags, and show one
+        // that was deleted and created again since.
+        sight.live = match connection.look_up(name).await? {
+            Some(record) if record.created_at == live.record.created_at => {
+                live.record = record;
+                Some(live)
+            }
+            Some(record) => Some(read(connection, record, policy).await?),
+            // The next look starts from what ECR says now, and makes sure that it is gone.
+            None => {
+                return Err(AwsError::incomplete("DescribeRepositories", "the repository that was just read").into());
+            }
+        };
+        return Ok(());
+    }
+    sight.live = Some(live);
     Ok(())
 }
 

@@ -131,6 +131,7 @@ impl Registry {
             "CreateRepository" => self.create_repository(&body),
             "DescribeRepositories" => self.describe_repositories(&body),
             "DeleteRepository" => self.delete_repository(&body),
+            "PutImageScanningConfiguration" => self.put_image_scanning_configuration(&body),
             "PutImageTagMutability" => self.put_image_tag_mutability(&body),
             "SetRepositoryPolicy" => self.set_repository_policy(world, &body),
             "GetRepositoryPolicy" => self.get_repository_policy(&body),

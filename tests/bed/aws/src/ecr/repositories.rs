@@ -59,6 +59,21 @@ impl Registry {
         Ok(AwsResponse::ok_json(json!({ "repository": shown })))
     }
 
+    /// `scanOnPush` may be left out, which means false: the SDKs do not send a false at all.
+    pub(super) fn put_image_scanning_configuration(&self, body: &Value) -> Answer {
+        let name = required(body, "repositoryName")?;
+        let scan_on_push = scan_on_push(body);
+        self.with_repository(name, |repository| {
+            repository.image_scanning_configuration.scan_on_push = scan_on_push;
+            Ok(())
+        })?;
+        Ok(AwsResponse::ok_json(json!({
+            "registryId": self.account,
+            "repositoryName": name,
+            "imageScanningConfiguration": { "scanOnPush": scan_on_push },
+        })))
+    }
+
     pub(super) fn describe_repositories(&self, body: &Value) -> Answer {
         let names = body.get("repositoryNames").filter(|names| !names.is_null());
         let paged = ["nextToken", "maxResults"]
@@ -150,7 +165,7 @@ impl Registry {
             "registryId": repository.registry_id,
             "repositoryName": repository.repository_name,
             "repositoryUri": repository.repository_uri,
-            "createdAt": repository.created_at.timestamp(),
+            "createdAt": seconds(repository.created_at.timestamp_millis()),
             "imageTagMutability": repository.image_tag_mutability,
             "imageScanningConfiguration": {
                 "scanOnPush": repository.image_scanning_configuration.scan_on_push,
@@ -188,6 +203,15 @@ pub(super) struct Settings {
     pub(super) scan_on_push: bool,
     pub(super) encryption: (String, Option<String>),
     pub(super) tags: std::collections::BTreeMap<String, String>,
+}
+
+/// A time on the wire: seconds, with milliseconds as the fraction, so that a repository which is deleted and made again
+/// within a second is seen to be another one.
+fn seconds(milliseconds: i64) -> Value {
+    let fraction = format!("{}.{:03}", milliseconds / 1_000, milliseconds % 1_000);
+    fraction
+        .parse::<serde_json::Number>()
+        .map_or(Value::Null, Value::Number)
 }
 
 fn scan_on_push(body: &Value) -> bool {

@@ -362,3 +362,27 @@ async fn a_lifecycle_policy_deletes_nothing_at_once() {
         .await;
     assert_eq!(code(short), "InvalidParameterException");
 }
+
+#[tokio::test]
+async fn scan_on_push_can_be_turned_off_though_the_sdk_sends_no_false() {
+    let bed = Bed::start().await;
+    let ecr = bed.admin_ecr().await;
+    ecr.create_repository()
+        .repository_name("team/scan")
+        .send()
+        .await
+        .unwrap();
+    for wanted in [true, false] {
+        let scanning = aws_sdk_ecr::types::ImageScanningConfiguration::builder()
+            .scan_on_push(wanted)
+            .build();
+        let put = ecr
+            .put_image_scanning_configuration()
+            .repository_name("team/scan")
+            .image_scanning_configuration(scanning)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(put.image_scanning_configuration().unwrap().scan_on_push(), wanted);
+    }
+}

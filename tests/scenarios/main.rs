@@ -1,0 +1,14 @@
+//! Scenarios against the bed: a real apiserver, the AWS stand-in over the real SDK, the operator as a process with the
+//! chart's own rights. One binary: each more would link Kubernetes and the SDK again.
+//!
+//! One operator serves most scenarios; each has an AWS account, a Registry and a namespace of its own.
+
+mod admission;
+mod claim;
+mod converge;
+mod deletion;
+mod faults;
+mod plan;
+mod rules;
+mod support;
+mod tenancy;
