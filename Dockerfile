@@ -7,8 +7,9 @@ WORKDIR /src
 COPY . .
 RUN cargo build --release --locked --package ecr-operator --bin ecr-operator
 
-# glibc and root certificates, no shell.
-FROM gcr.io/distroless/cc-debian12:nonroot
+FROM debian:bookworm-slim
+# Root certificates: without them no TLS connection to AWS can be checked.
+RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/*
 COPY --from=builder /src/target/release/ecr-operator /usr/local/bin/ecr-operator
 COPY --from=builder /src/LICENSE /usr/share/doc/ecr-operator/LICENSE
 USER 65532:65532

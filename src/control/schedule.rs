@@ -23,7 +23,7 @@ pub(crate) fn next_turn(uid: &str, period: Duration, now: Timestamp) -> Timestam
 mod tests {
     use super::*;
 
-    const HOUR: Duration = Duration::from_secs(3_600);
+    const HOUR: Duration = Duration::from_hours(1);
 
     #[test]
     fn a_turn_comes_once_a_period_at_the_same_place() {

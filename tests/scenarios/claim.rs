@@ -42,7 +42,7 @@ fn of_two_clusters_one_manages_and_the_other_says_so_until_it_takes_over() -> Re
         let live = first.live("two/web").await?;
         ensure!(
             live.image_scanning_configuration()
-                .is_some_and(|scanning| scanning.scan_on_push()),
+                .is_some_and(aws_sdk_ecr::types::ImageScanningConfiguration::scan_on_push),
             "nothing was written"
         );
         // Its deletion lets the object go and touches nothing.

@@ -51,7 +51,7 @@ fn a_repository_is_created_as_its_object_says_with_few_calls() -> Result<()> {
         ensure!(live.image_tag_mutability_exclusion_filters()[0].filter() == "dev-*");
         ensure!(
             live.image_scanning_configuration()
-                .is_some_and(|scanning| scanning.scan_on_push()),
+                .is_some_and(aws_sdk_ecr::types::ImageScanningConfiguration::scan_on_push),
             "a default of the Registry"
         );
         ensure!(
@@ -221,7 +221,7 @@ fn every_setting_that_ecr_can_change_follows_the_object() -> Result<()> {
         );
         ensure!(
             live.image_scanning_configuration()
-                .is_some_and(|scanning| scanning.scan_on_push())
+                .is_some_and(aws_sdk_ecr::types::ImageScanningConfiguration::scan_on_push)
         );
         let tags = scene.tags("change/web").await?;
         ensure!(tags["b"] == "3" && !tags.contains_key("a"), "{tags:?}");
@@ -290,7 +290,7 @@ fn of_two_objects_that_name_one_repository_the_second_writes_nothing() -> Result
                 .live("twice/one")
                 .await?
                 .image_scanning_configuration()
-                .is_some_and(|scanning| scanning.scan_on_push())
+                .is_some_and(aws_sdk_ecr::types::ImageScanningConfiguration::scan_on_push)
         );
         // The name is free again once its owner has let go of it.
         scene.delete("first").await?;

@@ -17,7 +17,7 @@ fn retaining_is_the_default_and_only_takes_the_mark_off() -> Result<()> {
         scene.gone("web").await?;
         let tags = scene.tags("retain/web").await?;
         ensure!(tags.len() == 1 && tags["team"] == "a", "{tags:?}");
-        ensure!(scene.operators_calls().await?.get("DeleteRepository").is_none());
+        ensure!(!scene.operators_calls().await?.contains_key("DeleteRepository"));
         Ok(())
     })
 }
@@ -117,7 +117,7 @@ fn images_go_only_with_the_annotation_that_names_the_repository_and_never_while_
         annotate(repository).await?;
         let object = scene.reason("repository", "web", "Protected").await?;
         ensure!(message(&object).contains(&in_use), "{}", message(&object));
-        ensure!(scene.operators_calls().await?.get("DeleteRepository").is_none());
+        ensure!(!scene.operators_calls().await?.contains_key("DeleteRepository"));
         let id = aws_sdk_ecr::types::ImageIdentifier::builder()
             .image_tag(&in_use)
             .build();

@@ -131,7 +131,7 @@ fn a_create_whose_answer_was_lost_is_recognised_as_ours() -> Result<()> {
                 .live("lost/web")
                 .await?
                 .image_scanning_configuration()
-                .is_some_and(|scanning| scanning.scan_on_push())
+                .is_some_and(aws_sdk_ecr::types::ImageScanningConfiguration::scan_on_push)
         );
         Ok(())
     })
@@ -207,10 +207,10 @@ fn the_figures_and_probes_are_served() -> Result<()> {
         let text = stage.operator.metrics().await?;
         for figure in [
             r#"ecr_operator_reconciles_total{kind="Repository",result="Settled"}"#,
-            r#"ecr_operator_reconcile_duration_seconds_bucket{"#,
+            r"ecr_operator_reconcile_duration_seconds_bucket{",
             r#"ecr_operator_objects{kind="Repository",ready="True"}"#,
             r#"ecr_operator_aws_calls_total{registry="figures",operation="CreateRepository",result="ok"}"#,
-            r#"ecr_operator_aws_call_duration_seconds_bucket{"#,
+            r"ecr_operator_aws_call_duration_seconds_bucket{",
             r#"ecr_operator_reconciles_in_flight{kind="Repository"}"#,
             r#"ecr_operator_oldest_trigger_age_seconds{kind="Repository"}"#,
             r#"ecr_operator_inventory_age_seconds{registry="figures"}"#,

@@ -55,9 +55,12 @@ pub(crate) struct Stage {
 
 /// Runs a scenario on the one runtime of the binary: what the stage holds must not outlive the runtime it was made on.
 pub(crate) fn run(scenario: impl AsyncFnOnce(&'static Stage) -> Result<()>) -> Result<()> {
-    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    static RUNTIME: OnceLock<std::io::Result<Runtime>> = OnceLock::new();
     static STAGE: OnceCell<Stage> = OnceCell::const_new();
-    let runtime = RUNTIME.get_or_init(|| Runtime::new().expect("a runtime"));
+    let runtime = RUNTIME
+        .get_or_init(Runtime::new)
+        .as_ref()
+        .map_err(|error| anyhow!("no runtime: {error}"))?;
     runtime.block_on(async {
         let stage = STAGE
             .get_or_try_init(Stage::start)

@@ -1,5 +1,10 @@
 //! The decisions about a repository, as plain functions.
 
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "json!() values are made where they are passed"
+)]
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;

@@ -1,5 +1,6 @@
 //! `cargo xtask demo`: the operator at work, told while it happens.
 
+mod stage;
 mod steps;
 mod story;
 
@@ -7,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use self::steps::Stage;
+use self::stage::Stage;
 use self::story::Story;
 use crate::signals;
 
@@ -33,10 +34,11 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     // Before the story, so that no step's time is that of a build.
     crate::bed::build().await?;
+    let program = bed::artifacts::operator().await?;
     let mut story = Story::new(arguments.fail_step);
     let mut stage = None;
     // A step that others need ends the story when it fails; the line at its end says so.
-    steps::tell(&mut story, &mut stage).await;
+    steps::tell(&mut story, &mut stage, program).await;
     let succeeded = story.end();
     if let (true, Some(stage)) = (arguments.keep, &stage) {
         keep(stage).await?;
