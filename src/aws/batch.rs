@@ -103,3 +103,53 @@ fn read(ecr: &Ecr, names: Vec<RepositoryName>) -> BoxFuture<'_, Vec<(RepositoryN
     }
     .boxed()
 }
+
+#[cfg(test)]
+mod tests {
+    use bed::{Aws, Bed};
+    use futures::future::join_all;
+
+    use super::*;
+
+    const ACCOUNT: &str = "111122223333";
+    const REGION: &str = "eu-west-1";
+
+    /// Looks all names up at once; gives how many exist, and how many calls it took.
+    async fn look_up(aws: &Aws, names: &[RepositoryName]) -> anyhow::Result<(usize, u64)> {
+        let admin = aws.admin(ACCOUNT).await?;
+        let sts = aws_sdk_sts::Config::builder()
+            .behavior_version(aws_config::BehaviorVersion::latest())
+            .build();
+        let sts = aws_sdk_sts::Client::from_conf(sts);
+        let ecr = Ecr::new(aws.ecr(REGION, &admin), sts, ACCOUNT.parse()?, false);
+        aws.reset_calls(ACCOUNT, REGION).await?;
+        let lookups = Lookups::default();
+        let answers = join_all(names.iter().map(|name| lookups.get(&ecr, name))).await;
+        let found = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let calls = aws.calls(ACCOUNT, REGION).await?.of("DescribeRepositories");
+        Ok((found.iter().flatten().count(), calls))
+    }
+
+    #[tokio::test]
+    async fn lookups_that_arrive_together_are_one_call_and_a_missing_name_fails_no_other() -> anyhow::Result<()> {
+        let bed = Bed::new()?;
+        let aws = Aws::start(&bed).await?;
+        let by_hand = aws.ecr(REGION, &aws.admin(ACCOUNT).await?);
+        let mut names = Vec::new();
+        for number in 0..DESCRIBE_LIMIT {
+            let name = format!("team-a/web-{number}");
+            by_hand.create_repository().repository_name(&name).send().await?;
+            names.push(name.parse()?);
+        }
+        assert_eq!(look_up(&aws, &names).await?, (100, 1));
+        by_hand
+            .delete_repository()
+            .repository_name("team-a/web-42")
+            .send()
+            .await?;
+        let (found, calls) = look_up(&aws, &names).await?;
+        assert_eq!(found, 99);
+        assert!(calls <= 15, "halving takes about 2 log2(100) calls, this took {calls}");
+        Ok(())
+    }
+}

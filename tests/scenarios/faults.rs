@@ -185,6 +185,33 @@ fn an_unreachable_endpoint_and_missing_rights_are_said_by_the_registry_and_waite
 }
 
 #[test]
+fn expired_credentials_are_said_by_the_registry_and_its_repositories_wait() -> Result<()> {
+    run(async |stage| {
+        let scene = stage.scene("expired").await?;
+        scene.registry(json!({})).await?;
+        let expired = "The security token included in the request is expired";
+        let fault = Fault::error("DescribeRepositories", 400, "ExpiredTokenException", expired);
+        let id = stage.aws.inject(&fault.registry(&scene.account, REGION)).await?;
+        let registry = scene.reason("registry", "expired", "Denied").await?;
+        ensure!(message(&registry).contains(expired), "{}", message(&registry));
+        scene.apply(&scene.repository("web", json!({}))).await?;
+        let object = scene.reason("repository", "web", "RegistryNotReady").await?;
+        ensure!(
+            message(&object).contains("Registry expired is not ready"),
+            "{}",
+            message(&object)
+        );
+        stage.aws.remove_fault(&id).await?;
+        // An edit is looked at once; the Registry would try by itself within minutes.
+        scene
+            .registry(json!({ "creationDefaults": { "scanOnPush": true } }))
+            .await?;
+        scene.reason("repository", "web", "Settled").await?;
+        Ok(())
+    })
+}
+
+#[test]
 fn a_role_that_asks_for_another_external_id_is_not_assumed() -> Result<()> {
     run(async |stage| {
         let scene = stage.scene("external").await?;
