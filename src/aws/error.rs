@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt};
 
-use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ecr::error::{ErrorMetadata, ProvideErrorMetadata, SdkError};
 
 /// What an error of AWS means for us. Decides how soon it is worth trying again, see `control::backoff`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,12 +72,30 @@ impl AwsError {
                     message,
                 }
             }
-            SdkError::ConstructionFailure(_) => Self::unanswered(operation, Fault::Invalid, causes(error)),
-            SdkError::DispatchFailure(failure) if failure.as_other().is_some() => {
-                // No connection was tried: the credential chain found nothing, or its source failed.
-                Self::unanswered(operation, Fault::Unavailable, causes(error))
-            }
-            _ => Self::unanswered(operation, Fault::Unavailable, causes(error)),
+            SdkError::ConstructionFailure(_) => Self::unsent(operation, Fault::Invalid, error),
+            _ => Self::unsent(operation, Fault::Unavailable, error),
+        }
+    }
+
+    /// The call itself got no answer. Where another call that it needed was answered, as `AssumeRole` is when the role does
+    /// not trust us, that answer says what is wrong.
+    fn unsent(operation: &'static str, fault: Fault, error: &dyn StdError) -> Self {
+        let answered = std::iter::successors(error.source(), |&cause| cause.source())
+            .find_map(|cause| cause.downcast_ref::<ErrorMetadata>())
+            .and_then(|answer| {
+                Some((
+                    answer.code()?.to_owned(),
+                    answer.message().unwrap_or_default().to_owned(),
+                ))
+            });
+        match answered {
+            Some((code, message)) => Self {
+                operation,
+                fault: classify(&code),
+                code,
+                message,
+            },
+            None => Self::unanswered(operation, fault, causes(error)),
         }
     }
 

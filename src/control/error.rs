@@ -19,6 +19,10 @@ pub(crate) enum Error {
         source: Box<kube::Error>,
     },
 
+    /// The Registry is there and cannot be read.
+    #[error("Registry {name} cannot be read: {why}")]
+    UnreadableRegistry { name: String, why: String },
+
     /// Steps were taken, seen to be taken, and are to be taken again.
     #[error("AWS does not keep what was written; still to do: {left}")]
     NotConverging { left: String },
@@ -46,6 +50,7 @@ impl Error {
                 Fault::Quota => Reason::Quota,
             },
             Self::Kube { .. } => Reason::Unavailable,
+            Self::UnreadableRegistry { .. } => Reason::RegistryNotReady,
             Self::NotConverging { .. } => Reason::Conflict,
         }
     }

@@ -66,8 +66,10 @@ impl<K: Resource<DynamicType = (), Scope = ClusterResourceScope>> Scoped<K> for 
 pub(crate) enum Look {
     /// What is known to be settled may be trusted.
     Routine,
-    /// Everything is read.
+    /// Everything is read that is not known from a listing that all share.
     Full,
+    /// Somebody asked for a look now: everything is read.
+    Asked,
 }
 
 /// What one kind has to say for itself; the loop is [`reconcile`].
@@ -135,6 +137,12 @@ pub(crate) trait Managed:
     /// Whether steps are taken because somebody changed what was settled, rather than because the object asks for
     /// something new.
     fn is_drift(&self, seen: &Self::Observed) -> bool;
+
+    /// Whether the steps after this one are planned anew before they are taken: its outcome may show that they are not to
+    /// be taken at all.
+    fn changes_the_plan(_: &Self::Step) -> bool {
+        false
+    }
 
     /// The reason of the Event that tells of these steps.
     fn headline(steps: &[Self::Step]) -> &'static str;
@@ -227,9 +235,13 @@ async fn run<K: Managed>(object: K, ctx: &Context<K::World>) -> (Action, Reason)
     let handled = object
         .status()
         .and_then(|status| K::common(status).last_handled_reconcile.as_ref());
-    let full = goal == Goal::Absent || asked != handled || ctx.memory.is_due(&uid, ctx.check_interval, now);
+    let due = ctx.memory.is_due(&uid, ctx.check_interval, now);
     let api = <K::Scope as Scoped<K>>::api(ctx.client.clone(), &object);
-    let look = if full { Look::Full } else { Look::Routine };
+    let look = match (asked != handled, goal == Goal::Absent || due) {
+        (true, _) => Look::Asked,
+        (false, true) => Look::Full,
+        (false, false) => Look::Routine,
+    };
     let mut run = Run {
         object,
         api,
@@ -295,7 +307,7 @@ fn next<K: Managed>(
         Ok(verdict @ (Verdict::Settled { .. } | Verdict::Observed { .. })) => {
             ctx.memory.succeeded(uid);
             let turn = match run.look {
-                Look::Full => ctx.memory.checked(uid, ctx.check_interval, now),
+                Look::Full | Look::Asked => ctx.memory.checked(uid, ctx.check_interval, now),
                 Look::Routine => ctx.memory.until_turn(uid, ctx.check_interval, now),
             };
             (Action::requeue(rhythm.unwrap_or(turn)), verdict.reason())
@@ -309,8 +321,18 @@ fn next<K: Managed>(
             Action::requeue(rhythm.unwrap_or_else(|| after_failure(*reason))),
             *reason,
         ),
-        Err(error) if error.is_gone_object() => (Action::await_change(), error.reason()),
-        Err(error) if error.is_stale_object() => (Action::requeue(AFRESH), error.reason()),
+        Err(error) if error.is_gone_object() => {
+            ctx.memory.forget(uid);
+            (Action::await_change(), error.reason())
+        }
+        Err(error) if error.is_stale_object() => {
+            // Usually the watch catches up within milliseconds; where it does not, each round costs calls to AWS.
+            let failures = ctx.memory.failed(uid, generation);
+            (
+                Action::requeue(AFRESH * 2_u32.pow(failures.saturating_sub(1).min(8))),
+                error.reason(),
+            )
+        }
         Err(error) => {
             let pause = after_failure(error.reason());
             tracing::warn!(%error, retry_in_s = pause.as_secs(), "the reconcile failed");
@@ -326,14 +348,15 @@ impl<K: Managed> Run<K> {
         references: &K::References,
         ctx: &Context<K::World>,
     ) -> (Option<K::Observed>, Result<Verdict>) {
-        if self.object.is_suspended() {
-            let message = "spec.suspend is true: nothing is looked at or written".to_owned();
-            return (None, Ok(Verdict::Suspended { message }));
-        }
         if self.goal == Goal::Absent
+            && !self.object.is_suspended()
             && let Err(error) = self.read_again().await
         {
             return (None, Err(error));
+        }
+        if self.object.is_suspended() {
+            let message = "spec.suspend is true: nothing is looked at or written".to_owned();
+            return (None, Ok(Verdict::Suspended { message }));
         }
         let mut seen = match self.object.observe(self.goal, self.look, references).await {
             Ok(seen) => seen,
@@ -366,6 +389,9 @@ impl<K: Managed> Run<K> {
                 self.taken.push(step.to_string());
                 if self.drift {
                     ctx.metrics.repaired(K::KIND, 1);
+                }
+                if K::changes_the_plan(step) {
+                    break;
                 }
             }
         }

@@ -87,6 +87,7 @@ pub(crate) async fn run<K: Managed>(
     let waits = list_of::<K>();
     readiness.wait_for(waits.clone());
     let Watched { api, reader, writer } = watched;
+    let (forgetting, missing) = (Arc::clone(&ctx), Arc::clone(&ctx));
     // What we write ourselves, status and finalizer, changes none of these, so it triggers nothing; a deletion raises the
     // generation. Generation alone would lose the annotations that ask for a look or allow a deletion.
     let ours_to_see = predicates::generation
@@ -96,10 +97,14 @@ pub(crate) async fn run<K: Managed>(
         .default_backoff()
         .modify(|object| kube::ResourceExt::managed_fields_mut(object).clear())
         .reflect(writer)
-        .inspect(move |event| {
-            if matches!(event, Ok(watcher::Event::InitDone)) {
-                readiness.done(&waits);
+        .inspect(move |event| match event {
+            Ok(watcher::Event::InitDone) => readiness.done(&waits),
+            Ok(watcher::Event::Delete(object)) => {
+                forgetting
+                    .memory
+                    .forget(object.meta().uid.as_deref().unwrap_or_default());
             }
+            _ => {}
         })
         .touched_objects()
         .predicate_filter(ours_to_see, runtime::PredicateConfig::default())
@@ -134,9 +139,18 @@ pub(crate) async fn run<K: Managed>(
         controller::Config::default().concurrency(concurrency),
     )
     .for_each(|outcome| {
-        if let Err(error) = outcome {
-            // An object that was deleted while it waited for its turn.
-            tracing::trace!(kind = K::KIND, %error, "not reconciled");
+        match outcome {
+            // It was deleted while it waited for its turn.
+            Err(controller::Error::ObjectNotFound(object)) => {
+                let meta = kube::core::ObjectMeta {
+                    namespace: object.namespace.clone(),
+                    name: Some(object.name.clone()),
+                    ..Default::default()
+                };
+                missing.memory.taken_up(K::KIND, &key(&meta));
+            }
+            Err(error) => tracing::debug!(kind = K::KIND, %error, "not reconciled"),
+            Ok(_) => {}
         }
         ready(())
     })

@@ -69,21 +69,54 @@ pub(crate) struct World {
 pub(crate) type Labels = BTreeMap<String, String>;
 
 impl World {
-    /// The Registry of this name. What the watch does not have is asked of the apiserver: that a Registry is missing
-    /// lets finalizers go.
+    /// The Registry of this name. What the watch does not have is asked of the apiserver: that a Registry is missing is
+    /// told to its users.
     pub(crate) async fn registry(&self, name: &str) -> Result<Option<Registry>> {
         // Right after the start, asking for thousands of objects one by one would be slower than the watch.
         self.readiness.until_done(&list_of::<Registry>()).await;
         match self.registries.get(&ObjectRef::new(name)) {
             Some(guard) => match &guard.0 {
                 Ok(registry) => Ok(Some(registry.clone())),
-                Err(_) => Ok(None),
+                // It is there, so nobody may take it for missing; it says itself what is wrong with it.
+                Err(invalid) => Err(Error::UnreadableRegistry {
+                    name: name.to_owned(),
+                    why: invalid.error.clone(),
+                }),
             },
-            None => Api::<Registry>::all(self.client.clone())
-                .get_opt(name)
-                .await
-                .map_err(Error::kube("read the Registry that the object names")),
+            None => self.read_registry(name).await,
         }
+    }
+
+    /// The Registry of this name as the apiserver has it now.
+    pub(crate) async fn read_registry(&self, name: &str) -> Result<Option<Registry>> {
+        let api = Api::<DeserializeGuard<Registry>>::all(self.client.clone());
+        let found = api
+            .get_opt(name)
+            .await
+            .map_err(Error::kube("read the Registry that the object names"))?;
+        match found {
+            None => Ok(None),
+            Some(DeserializeGuard(Ok(registry))) => Ok(Some(registry)),
+            Some(DeserializeGuard(Err(invalid))) => Err(Error::UnreadableRegistry {
+                name: name.to_owned(),
+                why: invalid.error,
+            }),
+        }
+    }
+
+    /// The Registry that stood for the same registry before this one, if there is one. Two would both hold the claim, and
+    /// neither would know of the other's writes.
+    pub(crate) fn elder_of(&self, registry: &Registry) -> Option<String> {
+        let age = |registry: &Registry| (registry.creation_timestamp().map(|time| time.0), registry.name_any());
+        let spec = &registry.spec;
+        let state = self.registries.state();
+        let others = state.iter().filter_map(|guard| guard.0.as_ref().ok()).filter(|other| {
+            (&other.spec.region, &other.spec.registry_id) == (&spec.region, &spec.registry_id)
+                && other.name_any() != registry.name_any()
+                && other.metadata.deletion_timestamp.is_none()
+                && age(other) < age(registry)
+        });
+        others.map(ResourceExt::name_any).min()
     }
 
     /// The labels of a namespace; the apiserver adds its name as `kubernetes.io/metadata.name`.

@@ -385,6 +385,27 @@ fn an_observed_registry_is_compared_and_never_written() -> Result<()> {
             .await?;
         let same = scene.reason("repository", "same", "Observed").await?;
         ensure!(condition(&same, "Ready").is_some_and(|ready| ready["status"] == "True"));
+        // A look at what is known already changes neither its words nor its finalizers.
+        let label = [
+            "label",
+            "repository.ecr-operator.dev",
+            "same",
+            "-n",
+            "observe",
+            "look=again",
+        ];
+        let labelled = scene.cluster.kubectl(&label).await?.checked()?;
+        throughout(Duration::from_secs(3), &labelled, async || {
+            let now = scene.get("repository", "same").await?;
+            ensure!(now["metadata"].get("finalizers").is_none(), "{}", now["metadata"]);
+            ensure!(
+                condition(&now, "Ready") == condition(&same, "Ready"),
+                "{}",
+                now["status"]
+            );
+            Ok(())
+        })
+        .await?;
         scene.delete("web").await?;
         scene.gone("web").await?;
         ensure!(

@@ -216,3 +216,32 @@ fn a_suspended_object_is_not_deleted_until_it_goes_on() -> Result<()> {
         Ok(())
     })
 }
+
+/// An image that is pushed, and is in use, between the look and the deletion.
+#[test]
+fn an_image_in_use_that_came_after_the_look_survives() -> Result<()> {
+    run(async |stage| {
+        let scene = stage.scene("late").await?;
+        scene.registry(json!({})).await?;
+        let mut manifest = scene.repository("web", json!({ "deletionPolicy": "DeleteWithImages" }));
+        manifest["metadata"]["annotations"] = json!({ "ecr-operator.dev/delete-images-of": "late/web" });
+        scene.apply(&manifest).await?;
+        scene.reason("repository", "web", "Settled").await?;
+        let hold = bed::Fault::new("DeleteRepository", bed::Effect::Hold)
+            .registry(&scene.account, REGION)
+            .times(1);
+        let id = stage.aws.inject(&hold).await?;
+        scene.delete("web").await?;
+        stage.aws.held(&id, LIMIT).await?;
+        let in_use = format!("in-use.{}", "1".repeat(64));
+        stage
+            .aws
+            .push_image(&scene.account, REGION, "late/web", &in_use, b"late")
+            .await?;
+        stage.aws.release(&id).await?;
+        let object = scene.reason("repository", "web", "Protected").await?;
+        ensure!(message(&object).contains(&in_use), "{}", message(&object));
+        ensure!(scene.exists("late/web").await?);
+        Ok(())
+    })
+}

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use bed::{Fault, Policy, throughout};
 use serde_json::json;
 
-use crate::support::{REGION, condition, message, run};
+use crate::support::{LIMIT, REGION, condition, message, run};
 
 #[test]
 fn a_principal_that_does_not_exist_is_reported_with_awss_words_and_not_hammered() -> Result<()> {
@@ -219,8 +219,28 @@ fn a_role_that_asks_for_another_external_id_is_not_assumed() -> Result<()> {
         scene
             .apply_registry(json!({ "assumeRole": { "roleArn": role, "externalId": "wrong" } }))
             .await?;
-        let registry = scene.reason("registry", "external", "Unavailable").await?;
-        ensure!(message(&registry).contains("AssumeRole"), "{}", message(&registry));
+        let registry = scene.reason("registry", "external", "Denied").await?;
+        ensure!(message(&registry).contains("sts:AssumeRole"), "{}", message(&registry));
+        // The words depend on the cause alone: the next attempts write nothing.
+        let look = ["annotate", "registry.ecr-operator.dev", "external", "--overwrite"];
+        for token in ["ecr-operator.dev/reconcile=a", "ecr-operator.dev/reconcile=b"] {
+            scene
+                .cluster
+                .kubectl(&[&look[..], &[token]].concat())
+                .await?
+                .checked()?;
+            let now = bed::eventually(LIMIT, "another attempt", async || {
+                let now = scene.get("registry", "external").await?;
+                ensure!(
+                    token.ends_with(now["status"]["lastHandledReconcile"].as_str().unwrap_or("-")),
+                    "{}",
+                    now["status"]
+                );
+                Ok(now)
+            })
+            .await?;
+            ensure!(message(&now) == message(&registry), "{}", message(&now));
+        }
         scene.registry(json!({})).await
     })
 }

@@ -57,6 +57,10 @@ struct Checks {
     listed: Option<Instant>,
     account: Option<(Instant, String)>,
     claim: Option<(Instant, Option<ClaimTags>)>,
+    /// The last look at the Registry that saw everything.
+    looked: Option<Instant>,
+    /// A claim was taken over then and was not read again since.
+    taken_over: Option<Instant>,
     /// The generation of the Registry that objects were last told of.
     told: Option<i64>,
 }
@@ -112,6 +116,35 @@ impl Connection {
 
     pub(crate) fn listed(&self) {
         self.with(|checks| checks.listed = Some(Instant::now()));
+    }
+
+    /// The time since a look at the Registry saw everything, its claim included.
+    pub(crate) fn look_age(&self) -> Option<Duration> {
+        self.with(|checks| checks.looked.map(|when| when.elapsed()))
+    }
+
+    pub(crate) fn looked(&self) {
+        self.with(|checks| checks.looked = Some(Instant::now()));
+    }
+
+    /// A claim was taken over.
+    pub(crate) fn took_over(&self) {
+        self.with(|checks| {
+            checks.claim = None;
+            checks.taken_over = Some(Instant::now());
+        });
+    }
+
+    /// Whether a claim that was taken over is still to be read again, after a pause in which whoever took it over at the
+    /// same time will have written.
+    pub(crate) fn is_unconfirmed(&self, pause: Duration) -> bool {
+        self.with(|checks| {
+            let unconfirmed = checks.taken_over.is_some_and(|when| when.elapsed() < pause);
+            if !unconfirmed {
+                checks.taken_over = None;
+            }
+            unconfirmed
+        })
     }
 
     /// The account behind the credentials, asked anew when the last answer is old or `fresh` is wanted.

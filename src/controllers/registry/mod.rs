@@ -23,7 +23,7 @@ use crate::{
     api::{
         CLAIM_REPOSITORY, Registry, Repository,
         names::RepositoryName,
-        registry::{RegistryMode, RegistryStatus},
+        registry::{ClaimStatus, RegistryMode, RegistryStatus},
         status::CommonStatus,
     },
     aws::{
@@ -52,6 +52,8 @@ pub(crate) struct References {
     pub connection: Arc<Connection>,
     pub interval: Duration,
     pub metrics: Metrics,
+    /// Another Registry that stands for the same registry and came first.
+    pub elder: Option<String>,
     /// Objects that refer to it, where it is to be deleted.
     pub referrers: Vec<String>,
     /// Repositories that the listing showed to be changed, to be hinted at when the look is over.
@@ -91,6 +93,7 @@ impl Managed for Registry {
             connection,
             interval: world.inventory_interval,
             metrics: world.metrics.clone(),
+            elder: world.elder_of(self),
             referrers,
             changed: Mutex::default(),
         })
@@ -105,25 +108,34 @@ impl Managed for Registry {
                 account: String::new(),
                 claim: None,
                 unconfirmed: false,
+                elder: references.elder.clone(),
                 referrers,
             });
         }
-        let account = connection.account(look == Look::Full).await?;
+        let account = connection.account(look != Look::Routine).await?;
         if account != self.spec.registry_id.as_str() {
             return Ok(Seen {
                 account,
                 claim: None,
                 unconfirmed: false,
+                elder: references.elder.clone(),
                 referrers,
             });
         }
-        refresh(self, references).await?;
+        refresh(self, look, references).await?;
         let name = claim_name()?;
-        let claim = connection.claim(&name, look == Look::Full).await?;
+        // Asked for before the claim is read: what is read after the pause confirms.
+        let unconfirmed = connection.is_unconfirmed(plan::TAKEOVER_PAUSE);
+        let claim = connection.claim(&name, look != Look::Routine || unconfirmed).await?;
+        if unconfirmed {
+            connection.forget_claim();
+        }
+        connection.looked();
         Ok(Seen {
             account,
             claim,
-            unconfirmed: false,
+            unconfirmed,
+            elder: references.elder.clone(),
             referrers,
         })
     }
@@ -152,11 +164,24 @@ impl Managed for Registry {
                 let claim = connection.read_claim(&name).await?;
                 Ok(Seen { claim, ..seen })
             }
-            Step::TakeOver { arn, tags, .. } => {
+            Step::TakeOver { arn, from, tags } => {
+                let name = claim_name()?;
+                // The claim was read up to minutes ago; only the one that spec.takeover names may be overwritten.
+                let standing = connection.read_claim(&name).await?;
+                let named = standing.as_ref().map(plan::read_claim);
+                let expected = ClaimStatus {
+                    writer: references.identity.owner.to_string(),
+                    cluster: from.clone(),
+                };
+                if named != Some(expected) {
+                    return Ok(Seen {
+                        claim: standing,
+                        ..seen
+                    });
+                }
                 connection.ecr.tag(arn, tags).await?;
-                let claim = connection.read_claim(&claim_name()?).await?;
-                // The next reconcile reads it again, after the pause.
-                connection.forget_claim();
+                let claim = connection.read_claim(&name).await?;
+                connection.took_over();
                 Ok(Seen {
                     claim,
                     unconfirmed: true,
@@ -232,7 +257,7 @@ fn standing(
             // for long is not to be used.
             let connection = &references.connection;
             let fresh = connection
-                .listing_age()
+                .look_age()
                 .is_some_and(|age| age < references.interval * STALE);
             let refused = error.reason() == Reason::Denied;
             match fresh && !refused && connection.standing().is_some() {
@@ -286,17 +311,20 @@ fn close(registry: &Registry, world: &World) {
 }
 
 /// Lists the registry if it is time to.
-async fn refresh(registry: &Registry, references: &References) -> Result<(), AwsError> {
+async fn refresh(registry: &Registry, look: Look, references: &References) -> Result<()> {
     let connection = &references.connection;
     // An edit of the Registry triggers a look between two listings; a burst of edits must not become one of listings.
-    if connection
+    let recent = connection
         .listing_age()
-        .is_some_and(|age| age < references.interval.mul_f64(0.8))
-    {
+        .is_some_and(|age| age < references.interval.mul_f64(0.8));
+    if recent && look != Look::Asked {
         return Ok(());
     }
     let changed = connection.inventory.refresh(&connection.ecr).await?;
     connection.listed();
+    if changed.contains(&claim_name()?) {
+        connection.forget_claim();
+    }
     references.metrics.listed(&registry.name_any());
     references
         .changed

@@ -28,6 +28,8 @@ pub(crate) struct Seen {
     pub claim: Option<ClaimTags>,
     /// A claim that was taken over in this reconcile counts only once it was read again.
     pub unconfirmed: bool,
+    /// Another Registry that stands for the same registry and came first.
+    pub elder: Option<String>,
     /// Objects that refer to this Registry; only looked for when it is to be deleted.
     pub referrers: Vec<String>,
 }
@@ -109,6 +111,10 @@ fn decide(registry: &Registry, me: &Identity, seen: &Seen) -> Plan<Step> {
         return Plan::verdict(Verdict::Observed {
             differences: Vec::new(),
         });
+    }
+    if let Some(elder) = &seen.elder {
+        let message = format!("Registry {elder} stands for the same account and Region already; delete one of the two");
+        return Plan::verdict(Verdict::blocked(Reason::Conflict, message));
     }
     let Some(claim) = &seen.claim else {
         let step = Step::Claim { tags: claim_tags(me) };
@@ -228,6 +234,7 @@ mod tests {
             account: "111122223333".into(),
             claim,
             unconfirmed: false,
+            elder: None,
             referrers: Vec::new(),
         }
     }
@@ -245,6 +252,16 @@ mod tests {
         };
         let plan = plan(&registry(RegistryMode::Manage), Goal::Present, &me(), &seen);
         assert_eq!(reason(&plan), Reason::AccountMismatch);
+    }
+
+    #[test]
+    fn of_two_objects_for_one_registry_only_the_elder_manages() {
+        let seen = Seen {
+            elder: Some("first".into()),
+            ..seen(Some(("platform", "uid-1")))
+        };
+        let plan = plan(&registry(RegistryMode::Manage), Goal::Present, &me(), &seen);
+        assert_eq!(reason(&plan), Reason::Conflict);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::{
     api::{
         Registry, Repository,
         names::{AccountId, RepositoryName},
-        registry::{Permission, Tenant},
+        registry::{Permission, RegistryMode, Tenant},
     },
     control::{plan::Verdict, reason::Reason},
     controllers::registry::connection::Standing,
@@ -84,6 +84,10 @@ pub(crate) fn gate(
         }),
         Some(Standing::ManagedElsewhere(message)) => Gate::Lost(Verdict::blocked(Reason::ManagedElsewhere, message)),
         Some(Standing::Observing) => Gate::Open { manage: false, grants },
+        // The Registry was just edited, and its own look is not over yet.
+        Some(Standing::Managing) if registry.spec.mode == RegistryMode::Observe => Gate::Closed(Verdict::NotYet {
+            after: Duration::from_secs(2),
+        }),
         Some(Standing::Managing) => Gate::Open { manage: true, grants },
     }
 }
@@ -150,7 +154,7 @@ fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool 
 mod tests {
     use super::*;
     use crate::api::{
-        registry::{RegistryMode, RegistrySpec},
+        registry::RegistrySpec,
         repository::{RegistryRef, RepositorySpec},
     };
 

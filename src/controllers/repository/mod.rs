@@ -85,7 +85,11 @@ impl Managed for Repository {
         Ok(References {
             identity: world.identity.clone(),
             name: self.repository_name(),
-            registry: world.registry(registry).await?,
+            registry: match self.metadata.deletion_timestamp {
+                // Whether anything may still be deleted must not rest on a watch that is behind.
+                Some(_) => world.read_registry(registry).await?,
+                None => world.registry(registry).await?,
+            },
             namespace: world.namespace(&self.namespace().unwrap_or_default()).await?,
             connection: world.connection(registry),
         })
@@ -97,7 +101,8 @@ impl Managed for Repository {
             Err(shut) => return Ok(Seen::Shut(shut)),
         };
         if goal == Goal::Present && look == Look::Routine && is_trusted(self, &desired, manage, connection) {
-            return Ok(Seen::Trusted);
+            let message = plan::unverified(&desired);
+            return Ok(Seen::Trusted { manage, message });
         }
         let held = connection.lock(&desired.name).await;
         let mut sight = Sight {
@@ -110,7 +115,7 @@ impl Managed for Repository {
             lock: Some(held),
         };
         match goal {
-            Goal::Present => look_at_present(self, connection, &mut sight).await?,
+            Goal::Present => look_at_present(self, look, connection, &mut sight).await?,
             Goal::Absent => look_at_absent(connection, references, &mut sight).await?,
         }
         Ok(Seen::Open(Box::new(sight)))
@@ -146,9 +151,8 @@ impl Managed for Repository {
             (Step::Create { name, creation }, live) => {
                 *live = Some(create(connection, name, creation, &sight.desired).await?);
             }
-            (Step::Delete { name, images }, live) => {
-                delete(connection, name, *images, live).await?;
-                sight.deletion_sent = true;
+            (Step::Delete { images, .. }, live) => {
+                sight.deletion_sent = delete(connection, &sight.desired, *images, live).await?;
             }
             (_, Some(live)) => change(connection, step, live).await?,
             (_, None) => return Err(AwsError::incomplete("apply", "the repository to change").into()),
@@ -181,8 +185,15 @@ impl Managed for Repository {
 
     fn is_drift(&self, seen: &Seen) -> bool {
         let Seen::Open(sight) = seen else { return false };
-        let settled_with = self.status.as_ref().and_then(|status| status.desired_hash.as_deref());
+        // Settled while it was only observed is not settled by us: what follows is an adoption.
+        let owned = self.status.as_ref().filter(|status| status.created_at.is_some());
+        let settled_with = owned.and_then(|status| status.desired_hash.as_deref());
         sight.manage && settled_with == Some(sight.desired.hash().as_str())
+    }
+
+    /// A repository of the name may turn out to exist and to belong to somebody else.
+    fn changes_the_plan(step: &Step) -> bool {
+        matches!(step, Step::Create { .. })
     }
 
     fn headline(steps: &[Step]) -> &'static str {
@@ -255,10 +266,14 @@ fn is_trusted(object: &Repository, desired: &Desired, manage: bool, connection: 
 }
 
 /// Reads what a repository that is to be there looks like.
-async fn look_at_present(object: &Repository, connection: &Connection, sight: &mut Sight) -> Result<()> {
+async fn look_at_present(object: &Repository, look: Look, connection: &Connection, sight: &mut Sight) -> Result<()> {
     let name = &sight.desired.name;
     let recorded = object.status.as_ref().and_then(|status| status.created_at);
-    let mut record = connection.inventory.get(name);
+    let mut record = match look {
+        // Whoever asks for a look now wants more than the last listing.
+        Look::Asked => connection.look_up(name).await?,
+        Look::Routine | Look::Full => connection.inventory.get(name),
+    };
     if record.is_none() && recorded.is_some() && sight.manage {
         (record, sight.vanished) = look_for_lost(connection, name).await?;
     }
@@ -399,29 +414,31 @@ async fn create(
     }
 }
 
-/// Deletes the repository and looks whether it is gone.
+/// Deletes the repository and looks whether it is gone. False: ECR refused, because of an image that came meanwhile.
 async fn delete(
     connection: &Connection,
-    name: &RepositoryName,
+    desired: &Desired,
     images: bool,
     live: &mut Option<Live>,
-) -> Result<(), AwsError> {
+) -> Result<bool, AwsError> {
+    let name = &desired.name;
     match connection.ecr.delete(name, images).await {
         Ok(()) => {}
         Err(error) if error.fault == Fault::NotFound => {}
         Err(error) if error.is("RepositoryNotEmptyException") => {
-            // An image was pushed after we looked: what the object asks for no longer covers it.
+            // An image was pushed after we looked. What may become of it is decided on a look at all images, as if this
+            // one had been there at first: it may be in use already.
             if let Some(live) = live {
-                live.images = Images::Some;
+                live.images = look_at_images(connection, name, desired.deletion).await?;
             }
-            return Ok(());
+            return Ok(false);
         }
         Err(error) => return Err(error),
     }
     if connection.look_up(name).await?.is_none() {
         *live = None;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Carries out a step on a repository that exists and notes what ECR answered.

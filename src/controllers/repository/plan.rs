@@ -31,8 +31,11 @@ use crate::{
 pub(crate) enum Seen {
     /// The object may not act, for the reason given.
     Shut(Gate),
-    /// Known to be settled; nothing was read.
-    Trusted,
+    /// Known to be settled; nothing was read. The message is that of the verdict.
+    Trusted {
+        manage: bool,
+        message: String,
+    },
     Open(Box<Sight>),
 }
 
@@ -188,10 +191,15 @@ pub(crate) struct Facts<'a> {
 
 pub(crate) fn plan(facts: &Facts<'_>, goal: Goal, seen: &Seen) -> Plan<Step> {
     match (goal, seen) {
-        (_, Seen::Trusted) => Plan {
+        (_, Seen::Trusted { manage: true, message }) => Plan {
             holds: true,
-            ..Plan::verdict(Verdict::settled())
+            ..Plan::verdict(Verdict::Settled {
+                message: message.clone(),
+            })
         },
+        (_, Seen::Trusted { manage: false, .. }) => Plan::verdict(Verdict::Observed {
+            differences: Vec::new(),
+        }),
         (_, Seen::Shut(Gate::Closed(verdict))) | (Goal::Present, Seen::Shut(Gate::Lost(verdict))) => {
             Plan::verdict(verdict.clone())
         }
@@ -208,11 +216,20 @@ pub(crate) fn plan(facts: &Facts<'_>, goal: Goal, seen: &Seen) -> Plan<Step> {
 fn present(facts: &Facts<'_>, sight: &Sight) -> Plan<Step> {
     let desired = &sight.desired;
     let Some(live) = &sight.live else {
-        let step = Step::Create {
+        let mut steps = vec![Step::Create {
             name: desired.name.clone(),
             creation: desired.creation.clone(),
-        };
-        return conclude(sight, vec![step], Vec::new(), Verdict::settled());
+        }];
+        match desired
+            .policy
+            .as_ref()
+            .map_or(Ok(None), |wish| policy_step(wish, &LivePolicy::Absent))
+        {
+            Ok(step) => steps.extend(step),
+            // What cannot be finished is not begun.
+            Err(verdict) => return Plan::verdict(verdict),
+        }
+        return conclude(sight, steps, Vec::new(), Verdict::settled());
     };
     if sight.manage
         && let Some(refusal) = ownership(facts, desired, live)
@@ -233,7 +250,7 @@ fn present(facts: &Facts<'_>, sight: &Sight) -> Plan<Step> {
         Ok(steps) => steps,
         Err(verdict) => {
             return Plan {
-                holds: owned,
+                holds: owned && sight.manage,
                 ..Plan::verdict(verdict)
             };
         }
@@ -383,7 +400,8 @@ fn policy_step(wish: &PolicyWish, live: &LivePolicy) -> Result<Option<Step>, Ver
     })
 }
 
-fn unverified(desired: &Desired) -> String {
+/// What a settled object cannot vouch for; empty where there is nothing of the kind.
+pub(crate) fn unverified(desired: &Desired) -> String {
     match desired.encryption.as_ref().and_then(|wish| wish.kms_key.as_deref()) {
         Some(key) if is_alias(key) => {
             format!(

@@ -188,6 +188,45 @@ fn each_difference_becomes_one_step_that_says_from_what_to_what() {
 }
 
 #[test]
+fn the_policy_of_a_new_repository_is_planned_with_it_and_one_that_is_too_long_stops_the_creation() {
+    let access = json!({ "policy": { "access": { "pull": { "principals": ["111122223333"] } } } });
+    let plan = present(&object(access), None);
+    assert!(
+        matches!(&plan.steps[..], [Step::Create { .. }, Step::SetPolicy { .. }]),
+        "{:?}",
+        plan.steps
+    );
+    let roles: Vec<String> = (0..300)
+        .map(|n| format!("arn:aws:iam::111122223333:role/a-rather-long-name-{n}"))
+        .collect();
+    let long = json!({ "policy": { "access": { "pull": { "principals": roles } } } });
+    assert_eq!(refused(&present(&object(long), None)), Reason::Invalid);
+}
+
+#[test]
+fn what_is_trusted_keeps_its_words_and_an_observed_object_gets_no_finalizer() {
+    let object = recorded(json!({}));
+    let registry = registry();
+    let facts = Facts {
+        object: &object,
+        registry_id: &registry.spec.registry_id,
+    };
+    let seen = |manage| Seen::Trusted {
+        manage,
+        message: "the alias was not verified".into(),
+    };
+    let managed = plan(&facts, Goal::Present, &seen(true));
+    assert_eq!(
+        managed.verdict,
+        Verdict::Settled {
+            message: "the alias was not verified".into()
+        }
+    );
+    let observed = plan(&facts, Goal::Present, &seen(false));
+    assert_eq!((observed.verdict.reason(), observed.holds), (Reason::Observed, false));
+}
+
+#[test]
 fn only_tags_that_were_recorded_as_ours_are_removed() {
     let mut object = recorded(json!({ "tags": {} }));
     object.status.as_mut().unwrap().managed_tags = vec!["old".into()];
