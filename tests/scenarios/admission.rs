@@ -368,6 +368,16 @@ fn the_api_explains_itself() -> Result<()> {
         ] {
             ensure!(explain.contains(field), "{field} is not in:\n{explain}");
         }
+        stage
+            .cluster
+            .kubectl(&["get", "ecr", "--all-namespaces"])
+            .await?
+            .checked()?;
+        stage
+            .cluster
+            .kubectl(&["get", "ecrrepo,ecrreg", "--all-namespaces"])
+            .await?
+            .checked()?;
         let field = stage
             .cluster
             .kubectl(&["explain", "repository.spec.adoption"])

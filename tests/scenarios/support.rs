@@ -27,23 +27,6 @@ const HOME_ACCOUNT: &str = "100000000000";
 /// The `ownerId` of the shared operator.
 pub(crate) const OWNER: &str = "bed";
 
-/// What an operator may do in a registry that it manages; the guide on IAM says the same.
-const RIGHTS: [&str; 13] = [
-    "ecr:DescribeRepositories",
-    "ecr:CreateRepository",
-    "ecr:DeleteRepository",
-    "ecr:TagResource",
-    "ecr:UntagResource",
-    "ecr:ListTagsForResource",
-    "ecr:PutImageTagMutability",
-    "ecr:PutImageScanningConfiguration",
-    "ecr:GetRepositoryPolicy",
-    "ecr:SetRepositoryPolicy",
-    "ecr:DeleteRepositoryPolicy",
-    "ecr:ListImages",
-    "ecr:BatchGetImage",
-];
-
 /// Everything that runs.
 pub(crate) struct Stage {
     pub(crate) aws: Aws,
@@ -122,7 +105,9 @@ impl Stage {
             name: name.to_owned(),
             account,
         };
-        scene.role(Policy::Document(rights())).await?;
+        scene
+            .role(Policy::Document(bed::operator_rights(&scene.account, REGION)?))
+            .await?;
         scene.namespace(&scene.name, "yes").await?;
         Ok(scene)
     }
@@ -146,10 +131,6 @@ fn options(user: &Principal, owner: &str) -> OperatorOptions {
         .map(str::to_owned)
         .into(),
     }
-}
-
-fn rights() -> Value {
-    json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Allow", "Action": RIGHTS, "Resource": "*" }] })
 }
 
 /// One scenario's own part of the world.

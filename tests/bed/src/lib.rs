@@ -32,6 +32,7 @@ mod keeper;
 mod operator;
 mod ports;
 mod process;
+mod rights;
 mod tasks;
 mod wait;
 
@@ -42,6 +43,7 @@ pub use cluster::{Cluster, ControlPlane, NAMESPACE, SERVICE_ACCOUNT, Writes};
 pub use environment::as_by_hand;
 pub use operator::{Operator, OperatorOptions};
 pub use process::{Process, Signal};
+pub use rights::operator_rights;
 pub use tasks::Tasks;
 pub use wait::{Sighting, eventually, throughout};
 

@@ -16,22 +16,6 @@ pub(crate) const REGION: &str = "eu-west-1";
 /// How long anything may take to become true.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// What the operator may do in AWS, as docs/guides/iam.md has it.
-const RIGHTS: [&str; 12] = [
-    "ecr:DescribeRepositories",
-    "ecr:CreateRepository",
-    "ecr:DeleteRepository",
-    "ecr:TagResource",
-    "ecr:UntagResource",
-    "ecr:ListTagsForResource",
-    "ecr:PutImageTagMutability",
-    "ecr:PutImageScanningConfiguration",
-    "ecr:GetRepositoryPolicy",
-    "ecr:SetRepositoryPolicy",
-    "ecr:DeleteRepositoryPolicy",
-    "ecr:ListImages",
-];
-
 /// Everything that was started. Dropped, it ends.
 #[derive(Debug)]
 pub(crate) struct Stage {
@@ -66,8 +50,7 @@ impl Stage {
         self.cluster
             .install_chart(&chart, &json!({ "ownerId": "demo" }))
             .await?;
-        let rights =
-            json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Allow", "Action": RIGHTS, "Resource": "*" }] });
+        let rights = bed::operator_rights(ACCOUNT, REGION)?;
         let options = OperatorOptions {
             binary: self.program.clone(),
             owner_id: "demo".to_owned(),

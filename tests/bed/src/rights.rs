@@ -1,0 +1,23 @@
+//! The rights in AWS that users are told to give the operator: those of the guide, so that the guide is what is tested.
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::clone::root;
+
+/// The account and Region that the guide writes of.
+const GUIDES_ACCOUNT: &str = "111122223333";
+const GUIDES_REGION: &str = "eu-west-1";
+
+/// The least policy for `mode: Manage`, as `docs/guides/iam.md` has it first, for a registry.
+pub fn operator_rights(account: &str, region: &str) -> Result<Value> {
+    let path = root().join("docs/guides/iam.md");
+    let guide = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let block = guide
+        .split("```json\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next());
+    let policy = block.context("the guide on IAM has no policy in JSON")?;
+    let policy = policy.replace(GUIDES_ACCOUNT, account).replace(GUIDES_REGION, region);
+    serde_json::from_str(&policy).context("the first policy of the guide on IAM is not JSON")
+}
