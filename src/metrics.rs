@@ -78,6 +78,7 @@ pub(crate) struct Metrics {
     call_seconds: Family<OperationLabels, Histogram, fn() -> Histogram>,
     throttled: Family<OperationLabels, Counter>,
     inventory_age: Family<RegistryLabels, SecondsGauge>,
+    leader: Gauge,
     /// When each registry was last listed; the gauge is worked out when it is asked for.
     listed: Arc<Mutex<HashMap<String, Instant>>>,
 }
@@ -102,6 +103,7 @@ impl Metrics {
             call_seconds: Family::new_with_constructor(seconds as fn() -> Histogram),
             throttled: Family::default(),
             inventory_age: Family::default(),
+            leader: Gauge::default(),
             listed: Arc::default(),
         };
         registry.register(
@@ -150,10 +152,20 @@ impl Metrics {
             Unit::Seconds,
             metrics.inventory_age.clone(),
         );
+        registry.register(
+            "leader",
+            "1 where this replica leads, 0 where it stands by",
+            metrics.leader.clone(),
+        );
         Self {
             registry: Arc::new(registry),
             ..metrics
         }
+    }
+
+    /// This replica leads; it ends when it does not any more.
+    pub(crate) fn leads(&self) {
+        self.leader.set(1);
     }
 
     /// A reconcile begins.

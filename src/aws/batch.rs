@@ -121,7 +121,13 @@ mod tests {
             .behavior_version(aws_config::BehaviorVersion::latest())
             .build();
         let sts = aws_sdk_sts::Client::from_conf(sts);
-        let ecr = Ecr::new(aws.ecr(REGION, &admin), sts, ACCOUNT.parse()?, false);
+        let ecr = Ecr::new(
+            aws.ecr(REGION, &admin),
+            sts,
+            ACCOUNT.parse()?,
+            false,
+            crate::control::gate::Gate::closed(),
+        );
         aws.reset_calls(ACCOUNT, REGION).await?;
         let lookups = Lookups::default();
         let answers = join_all(names.iter().map(|name| lookups.get(&ecr, name))).await;

@@ -15,7 +15,10 @@ use super::{
     pace::Pace,
     record::{Mutability, Record, StoredEncryption},
 };
-use crate::api::names::{AccountId, RepositoryName};
+use crate::{
+    api::names::{AccountId, RepositoryName},
+    control::gate::Gate,
+};
 
 /// The most names `DescribeRepositories` takes.
 pub(crate) const DESCRIBE_LIMIT: usize = 100;
@@ -31,6 +34,7 @@ pub(crate) struct Ecr {
     registry_id: AccountId,
     pace: Arc<Pace>,
     writable: bool,
+    gate: Gate,
 }
 
 /// What `CreateRepository` is asked for. What is `None` is left to ECR's default.
@@ -47,26 +51,38 @@ macro_rules! call {
     ($self:ident, read $operation:literal, $request:expr) => {{
         $self.pace.turn($operation).await;
         let answer = $request.send().await.map_err(|error| AwsError::new($operation, &error));
-        let throttled = answer.as_ref().is_err_and(|error| error.fault == Fault::Throttled);
-        $self.pace.tell($operation, throttled);
-        answer
+        $self.pace.answered($operation, answer)
     }};
     ($self:ident, write $operation:literal, $request:expr) => {{
         if !$self.writable {
             return Err(AwsError::read_only($operation));
         }
-        call!($self, read $operation, $request)
+        $self.pace.turn($operation).await;
+        // After the turn, which may be long in coming; the SDK's own attempts are all behind the gate.
+        let Ok(answer) = $self.gate.guard($request.send()).await else {
+            return Err(AwsError::not_leading($operation));
+        };
+        $self
+            .pace
+            .answered($operation, answer.map_err(|error| AwsError::new($operation, &error)))
     }};
 }
 
 impl Ecr {
-    pub(crate) fn new(client: Client, sts: aws_sdk_sts::Client, registry_id: AccountId, writable: bool) -> Self {
+    pub(crate) fn new(
+        client: Client,
+        sts: aws_sdk_sts::Client,
+        registry_id: AccountId,
+        writable: bool,
+        gate: Gate,
+    ) -> Self {
         Self {
             client,
             sts,
             registry_id,
             pace: Arc::default(),
             writable,
+            gate,
         }
     }
 

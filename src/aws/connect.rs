@@ -10,7 +10,11 @@ use super::{
     client::Ecr,
     meter::{Meter, QuotaIsFinal},
 };
-use crate::{api::registry::RegistrySpec, metrics::Metrics};
+use crate::{
+    api::registry::{RegistryMode, RegistrySpec},
+    control::gate::Gate,
+    metrics::Metrics,
+};
 
 /// The name of our sessions in AWS's logs. One name for all: it becomes part of AWS's error messages, and those of
 /// conditions must not change from one session to the next.
@@ -22,8 +26,9 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a call may take with all its attempts and their pauses.
 const OPERATION_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Opens a client for the registry; one that is not `writable` refuses every write before it is sent. Makes no call yet; credentials are found, and the role assumed, with the first one.
-pub(crate) async fn open(name: &str, spec: &RegistrySpec, writable: bool, metrics: Metrics) -> Ecr {
+/// Opens a client for the registry. Its writes pass the gate, and where the Registry only observes, all are refused before
+/// they are sent. Makes no call yet; credentials are found, and the role assumed, with the first one.
+pub(crate) async fn open(name: &str, spec: &RegistrySpec, gate: Gate, metrics: Metrics) -> Ecr {
     let base = aws_config::defaults(BehaviorVersion::latest())
         .region(SdkRegion::new(spec.region.to_string()))
         .timeout_config(
@@ -59,7 +64,8 @@ pub(crate) async fn open(name: &str, spec: &RegistrySpec, writable: bool, metric
         aws_sdk_ecr::Client::from_conf(ecr.build()),
         aws_sdk_sts::Client::from_conf(sts.build()),
         spec.registry_id.clone(),
-        writable,
+        spec.mode == RegistryMode::Manage,
+        gate,
     )
 }
 

@@ -4,6 +4,8 @@ use std::{error::Error as StdError, fmt};
 
 use aws_sdk_ecr::error::{ErrorMetadata, ProvideErrorMetadata, SdkError};
 
+use crate::control::gate::Closed;
+
 /// What an error of AWS means for us. Decides how soon it is worth trying again, see `control::backoff`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Fault {
@@ -122,6 +124,11 @@ impl AwsError {
             code: "ReadOnly".into(),
             message,
         }
+    }
+
+    /// A write that was held back, or given up, because this process does not lead.
+    pub(crate) fn not_leading(operation: &'static str) -> Self {
+        Self::unanswered(operation, Fault::Unavailable, Closed.to_string())
     }
 
     /// Whether AWS answered with this code.

@@ -9,6 +9,8 @@ use std::{
 
 use tokio::time::Instant;
 
+use super::error::{AwsError, Fault};
+
 /// Calls per second before AWS has ever throttled an operation. Not meant to limit, only to bound a burst.
 const MOST: f64 = 100.0;
 
@@ -44,9 +46,11 @@ impl Pace {
         tokio::time::sleep_until(due).await;
     }
 
-    /// Tells how a call went.
-    pub(crate) fn tell(&self, operation: &'static str, throttled: bool) {
+    /// Takes note of how a call went.
+    pub(crate) fn answered<T>(&self, operation: &'static str, answer: Result<T, AwsError>) -> Result<T, AwsError> {
+        let throttled = answer.as_ref().is_err_and(|error| error.fault == Fault::Throttled);
         self.with(operation, |bucket, now| bucket.tell(throttled, now));
+        answer
     }
 
     fn with<T>(&self, operation: &'static str, act: impl FnOnce(&mut Bucket, Instant) -> T) -> T {

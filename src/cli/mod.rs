@@ -8,6 +8,9 @@ mod run;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use kube::client::ClientBuilder;
+
+use crate::control::gate::Gate;
 
 /// Manages Amazon ECR from Kubernetes: repositories, their settings, policies and tags are what the manifests say.
 #[derive(Debug, Parser)]
@@ -90,10 +93,25 @@ fn block_on<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, Strin
 }
 
 /// The cluster that the kubeconfig, or the pod's service account, points to.
-async fn connect() -> Result<kube::Client, String> {
-    kube::Client::try_default().await.map_err(|error| {
+async fn cluster() -> Result<kube::Config, String> {
+    kube::Config::infer().await.map_err(|error| {
         format!(
             "no way to a Kubernetes cluster was found: {error}; set KUBECONFIG, or run in a pod with a ServiceAccount"
         )
     })
+}
+
+/// A client whose writes pass the gate.
+fn gated(cluster: kube::Config, gate: &Gate) -> Result<kube::Client, String> {
+    let builder = ClientBuilder::try_from(cluster).map_err(|error| unusable(&error))?;
+    Ok(builder.with_layer(gate).build())
+}
+
+/// A client for the one thing that is written before the gate is open: the Lease.
+fn ungated(cluster: kube::Config) -> Result<kube::Client, String> {
+    kube::Client::try_from(cluster).map_err(|error| unusable(&error))
+}
+
+fn unusable(error: &kube::Error) -> String {
+    format!("the way to the Kubernetes cluster cannot be used: {error}")
 }

@@ -35,6 +35,7 @@ use crate::{
     control::{
         context::{Context, Memory},
         events::Events,
+        gate::Gate,
         managed::{Look, Managed, Scoped},
         plan::{Goal, Plan},
         spawn::Readiness,
@@ -91,7 +92,9 @@ pub(super) fn main(args: &Args) -> Outcome {
 }
 
 async fn plan_all(args: &Args) -> Result<Vec<Planned>, String> {
-    let client = super::connect().await?;
+    // A gate that is never opened: a plan writes nothing, whatever it runs into.
+    let gate = Gate::closed();
+    let client = super::gated(super::cluster().await?, &gate)?;
     let namespace = args
         .namespace
         .clone()
@@ -100,6 +103,7 @@ async fn plan_all(args: &Args) -> Result<Vec<Planned>, String> {
     let cluster = super::run::cluster_uid(&client).await?;
     let ctx = context(
         client,
+        gate,
         Identity {
             owner: args.owner_id.clone(),
             cluster,
@@ -131,7 +135,7 @@ async fn plan_all(args: &Args) -> Result<Vec<Planned>, String> {
 }
 
 /// The same context as the operator's, its watches filled from the files; what they do not hold is asked of the cluster.
-fn context(client: kube::Client, identity: Identity, manifests: &Manifests) -> Context<World> {
+fn context(client: kube::Client, gate: Gate, identity: Identity, manifests: &Manifests) -> Context<World> {
     let metrics = Metrics::new();
     let (hints, _) = mpsc::unbounded();
     let guards = |objects: &[Registry]| {
@@ -152,7 +156,7 @@ fn context(client: kube::Client, identity: Identity, manifests: &Manifests) -> C
             identity,
             metrics,
             inventory_interval: Duration::from_hours(1),
-            read_only: true,
+            gate,
             readiness: Readiness::default(),
             registries: filled(guards(&manifests.registries)),
             repositories: filled(Vec::new()),

@@ -13,9 +13,13 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client,
     api::PartialObjectMeta,
+    core::DeserializeGuard,
     runtime::{WatchStreamExt as _, predicates, reflector::store, watcher},
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
 
 use super::Outcome;
 use crate::{
@@ -23,6 +27,8 @@ use crate::{
     control::{
         context::{Context, Memory},
         events::Events,
+        gate::Gate,
+        lead::{self, Candidate},
         managed::Managed,
         spawn::{self, Readiness, Watched},
     },
@@ -35,7 +41,8 @@ use crate::{
 /// How long reconciles that are under way may take to end after SIGTERM. Kubernetes gives a pod 30 s.
 const GRACE: Duration = Duration::from_secs(25);
 
-/// Runs the operator until SIGTERM or Ctrl-C. It finds the cluster by the pod's `ServiceAccount` or by KUBECONFIG, and
+/// Runs the operator until SIGTERM or Ctrl-C. Of several in one cluster one leads and the others stand by; one that loses
+/// the lead ends with an error, to be started again. It finds the cluster by the pod's `ServiceAccount` or by KUBECONFIG, and
 /// AWS by the SDK's default chain: environment, IRSA, EKS Pod Identity.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -58,6 +65,12 @@ pub(super) struct Args {
     #[arg(long, env = "ECR_OPERATOR_CONCURRENCY", value_name = "NUMBER", default_value_t = 16,
           value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
+
+    /// How long the leader's Lease is valid, which is how soon another goes on after the leader died. Whole seconds, 2s to
+    /// 5m; all replicas need the same.
+    #[arg(long, env = "ECR_OPERATOR_LEASE_DURATION", value_name = "TIME", default_value = "15s",
+          value_parser = |text: &str| duration(text, 2, 300))]
+    lease_duration: Duration,
 
     /// Where /metrics, /livez and /readyz are served, as [ADDRESS]:PORT.
     #[arg(long, env = "ECR_OPERATOR_LISTEN", value_name = "ADDRESS", default_value = ":8080", value_parser = address)]
@@ -114,21 +127,22 @@ pub(super) fn main(args: Args) -> Outcome {
 }
 
 async fn run(args: Args) -> Result<(), String> {
-    let client = super::connect().await?;
+    let cluster = super::cluster().await?;
+    let gate = Gate::closed();
+    let client = super::gated(cluster.clone(), &gate)?;
+    let candidate = Candidate::new(
+        super::ungated(cluster)?,
+        lead::name(),
+        args.lease_duration,
+        gate.clone(),
+    );
     let listener = server::listen(args.listen).await?;
     let cluster = cluster_uid(&client).await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), owner = %args.owner_id, cluster, "starting");
 
     let metrics = Metrics::new();
     let readiness = Readiness::default();
-    // Before anybody asks: a reconcile of one kind waits for the lists of the others.
-    for list in [
-        spawn::list_of::<Registry>(),
-        spawn::list_of::<Repository>(),
-        spawn::list_of::<Namespace>(),
-    ] {
-        readiness.wait_for(list);
-    }
+    readiness.wait_for(lead::LEASE);
     let (registries, registries_writer) = store();
     let (repositories, repositories_writer) = store();
     let (namespaces, namespaces_writer) = store();
@@ -148,7 +162,7 @@ async fn run(args: Args) -> Result<(), String> {
             },
             metrics: metrics.clone(),
             inventory_interval: args.inventory_interval,
-            read_only: false,
+            gate,
             readiness: readiness.clone(),
             registries: registries.clone(),
             repositories: repositories.clone(),
@@ -173,40 +187,82 @@ async fn run(args: Args) -> Result<(), String> {
     tokio::spawn(server::serve(listener, served));
 
     let shutdown = stop_signal()?.shared();
-    let namespaces_task = tokio::spawn(watch_namespaces(
-        client.clone(),
-        namespaces_writer,
-        Arc::clone(&ctx),
-        readiness.clone(),
-    ));
+    // Whoever stands by is ready for its work, which is to wait; or no rollout of two replicas would ever end.
+    let lead = candidate.wait_for_lead(|| readiness.done(lead::LEASE));
+    let mut leader = tokio::select! {
+        leader = lead => leader,
+        () = shutdown.clone() => return Ok(()),
+    };
+    let writers = Writers {
+        registries: registries_writer,
+        repositories: repositories_writer,
+        namespaces: namespaces_writer,
+    };
+    tokio::select! {
+        () = work(Arc::clone(&ctx), writers, hinted, shutdown) => {}
+        why = leader.keep() => return Err(format!("the lead is lost: {why}; start the program again to stand by")),
+    }
+    ctx.events.flush().await;
+    leader.hand_over().await;
+    Ok(())
+}
+
+/// Where the watches write what they see.
+struct Writers {
+    registries: store::Writer<DeserializeGuard<Registry>>,
+    repositories: store::Writer<DeserializeGuard<Repository>>,
+    namespaces: store::Writer<PartialObjectMeta<Namespace>>,
+}
+
+/// Runs the controllers until `shutdown`, then finishes the reconciles under way.
+async fn work(
+    ctx: Arc<Context<World>>,
+    writers: Writers,
+    hinted: mpsc::UnboundedReceiver<Hint>,
+    shutdown: impl Future<Output = ()> + Clone + Send + 'static,
+) {
+    let readiness = ctx.world.readiness.clone();
+    // Before anybody asks: a reconcile of one kind waits for the lists of the others.
+    for list in [
+        spawn::list_of::<Registry>(),
+        spawn::list_of::<Repository>(),
+        spawn::list_of::<Namespace>(),
+    ] {
+        readiness.wait_for(list);
+    }
+    readiness.done(lead::LEASE);
+    ctx.metrics.leads();
+    let namespaces = watch_namespaces(writers.namespaces, Arc::clone(&ctx));
     let watched = Watched {
-        api: Api::all(client.clone()),
-        reader: registries,
-        writer: registries_writer,
+        api: Api::all(ctx.client.clone()),
+        reader: ctx.world.registries.clone(),
+        writer: writers.registries,
     };
     let none = futures::stream::pending();
     let of_registries = spawn::run::<Registry>(Arc::clone(&ctx), watched, none, readiness.clone(), shutdown.clone());
     let watched = Watched {
-        api: Api::all(client),
-        reader: repositories,
-        writer: repositories_writer,
+        api: Api::all(ctx.client.clone()),
+        reader: ctx.world.repositories.clone(),
+        writer: writers.repositories,
     };
     let meaning = Arc::clone(&ctx);
     let meant = hinted.flat_map(move |hint| futures::stream::iter(meaning.world.meant(&hint)));
     let of_repositories = spawn::run::<Repository>(Arc::clone(&ctx), watched, meant, readiness, shutdown.clone());
 
-    let controllers = futures::future::join(of_registries, of_repositories);
+    // Tasks of their own: nothing they do may delay the renewal of the Lease.
+    let mut controllers = JoinSet::new();
+    controllers.spawn(of_registries);
+    controllers.spawn(of_repositories);
     let stopped = async {
         shutdown.await;
         tracing::info!("stopping: what is under way is finished, nothing new is begun");
         tokio::time::sleep(GRACE).await;
     };
     tokio::select! {
-        _ = controllers => tracing::info!("stopped"),
+        () = async { while controllers.join_next().await.is_some() {} } => tracing::info!("stopped"),
         () = stopped => tracing::warn!(grace_s = GRACE.as_secs(), "stopped with reconciles still under way"),
+        () = namespaces => {}
     }
-    namespaces_task.abort();
-    Ok(())
 }
 
 /// The UID of the namespace `kube-system`, by which clusters are commonly told apart.
@@ -224,14 +280,10 @@ pub(super) async fn cluster_uid(client: &Client) -> Result<String, String> {
 }
 
 /// Watches the labels of namespaces: they decide who is a tenant.
-async fn watch_namespaces(
-    client: Client,
-    writer: store::Writer<PartialObjectMeta<Namespace>>,
-    ctx: Arc<Context<World>>,
-    readiness: Readiness,
-) {
+async fn watch_namespaces(writer: store::Writer<PartialObjectMeta<Namespace>>, ctx: Arc<Context<World>>) {
+    let readiness = ctx.world.readiness.clone();
     watcher(
-        Api::<PartialObjectMeta<Namespace>>::all(client),
+        Api::<PartialObjectMeta<Namespace>>::all(ctx.client.clone()),
         watcher::Config::default(),
     )
     .default_backoff()

@@ -12,7 +12,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{Api, Client, api::PostParams};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// The same words on the same object are not published again within this time.
 const QUIET: Duration = Duration::from_mins(10);
@@ -31,11 +31,21 @@ pub(crate) enum News {
     Warning,
 }
 
+/// What the publisher is sent.
+enum Message {
+    Tell(Box<ObjectReference>, News, &'static str, String),
+    /// Answered when everything sent before it was published.
+    Flush(oneshot::Sender<()>),
+}
+
+/// How long the last Events may take to be published when the program stops.
+const FLUSH: Duration = Duration::from_secs(1);
+
 /// Publishes Events. kube's `Recorder` was rejected: within six minutes it folds Events of one reason into one and
 /// keeps the first note, so that of two repaired settings the second would never be told.
 #[derive(Clone, Debug)]
 pub(crate) struct Events {
-    queue: mpsc::Sender<(ObjectReference, News, &'static str, String)>,
+    queue: mpsc::Sender<Message>,
 }
 
 impl Events {
@@ -48,16 +58,39 @@ impl Events {
 
     /// Tells something about an object.
     pub(crate) fn tell(&self, object: ObjectReference, news: News, reason: &'static str, note: impl Into<String>) {
-        if self.queue.try_send((object, news, reason, note.into())).is_err() {
+        let message = Message::Tell(Box::new(object), news, reason, note.into());
+        if self.queue.try_send(message).is_err() {
             tracing::debug!(reason, "too many Events are waiting; one was dropped");
+        }
+    }
+
+    /// Waits until what was told is published, for a short while at most.
+    pub(crate) async fn flush(&self) {
+        let flushed = async {
+            let (done, waits) = oneshot::channel();
+            if self.queue.send(Message::Flush(done)).await.is_ok() {
+                // The publisher ends only with the program.
+                let _ = waits.await;
+            }
+        };
+        if tokio::time::timeout(FLUSH, flushed).await.is_err() {
+            tracing::warn!("some Events could not be published before the end");
         }
     }
 }
 
-async fn publish(client: Client, mut waiting: mpsc::Receiver<(ObjectReference, News, &'static str, String)>) {
+async fn publish(client: Client, mut waiting: mpsc::Receiver<Message>) {
     let instance = std::env::var("POD_NAME").unwrap_or_else(|_| "ecr-operator".into());
     let mut told: HashMap<u64, Instant> = HashMap::new();
-    while let Some((object, news, reason, mut note)) = waiting.recv().await {
+    while let Some(message) = waiting.recv().await {
+        let (object, news, reason, mut note) = match message {
+            Message::Tell(object, news, reason, note) => (*object, news, reason, note),
+            Message::Flush(done) => {
+                // Nobody waits any more where it took too long.
+                let _ = done.send(());
+                continue;
+            }
+        };
         cut(&mut note, NOTE);
         told.retain(|_, when| when.elapsed() < QUIET);
         let mut hasher = DefaultHasher::new();

@@ -1,13 +1,16 @@
 //! The loop every kind runs: observe, plan, apply, report. Knows no kind.
 //!
 //! [`managed`] is the loop and the trait a kind implements; [`plan`] the words a plan is made of; [`report`] what is
-//! told in status and Events; [`spawn`] the wiring of watches, hints and the loop.
+//! told in status and Events; [`spawn`] the wiring of watches, hints and the loop; [`gate`] and [`lead`] see to it that one
+//! process writes.
 
 pub(crate) mod backoff;
 pub(crate) mod context;
 pub(crate) mod error;
 pub(crate) mod events;
 pub(crate) mod finalizer;
+pub(crate) mod gate;
+pub(crate) mod lead;
 pub(crate) mod managed;
 pub(crate) mod plan;
 pub(crate) mod reason;

@@ -24,6 +24,7 @@ use crate::{
     },
     control::{
         error::{Error, Result},
+        gate::Gate,
         spawn::{Readiness, list_of},
     },
     metrics::Metrics,
@@ -55,8 +56,8 @@ pub(crate) struct World {
     pub identity: Identity,
     pub metrics: Metrics,
     pub inventory_interval: Duration,
-    /// Nothing is to be written anywhere: the program only plans.
-    pub read_only: bool,
+    /// What every write passes; closed for good where the program only plans.
+    pub gate: Gate,
     pub readiness: Readiness,
     pub registries: Store<DeserializeGuard<Registry>>,
     pub repositories: Store<DeserializeGuard<Repository>>,

@@ -95,13 +95,31 @@ impl Stage {
         Operator::start(name, cluster, &self.aws, options(&self.user, owner)).await
     }
 
+    /// Another operator, with more arguments than every one has.
+    pub(crate) async fn operator_with(
+        &self,
+        name: &str,
+        cluster: &Cluster,
+        owner: &str,
+        args: &[&str],
+    ) -> Result<Operator> {
+        let mut options = options(&self.user, owner);
+        options.args.extend(args.iter().map(ToString::to_string));
+        Operator::start(name, cluster, &self.aws, options).await
+    }
+
     /// An account, a Registry and a namespace that no other scenario uses.
     pub(crate) async fn scene(&'static self, name: &str) -> Result<Scene> {
+        self.scene_on(&self.cluster, name).await
+    }
+
+    /// The same on another cluster than the shared one.
+    pub(crate) async fn scene_on(&'static self, cluster: &'static Cluster, name: &str) -> Result<Scene> {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let account = format!("2000000{:05}", NEXT.fetch_add(1, Ordering::Relaxed));
         let scene = Scene {
             stage: self,
-            cluster: &self.cluster,
+            cluster,
             name: name.to_owned(),
             account,
         };

@@ -14,6 +14,7 @@ use crate::{
         registry::RegistrySpec,
     },
     aws::{batch::Lookups, client::Ecr, connect, error::AwsError, inventory::Inventory, record::Record},
+    control::gate::Gate,
     metrics::Metrics,
 };
 
@@ -69,10 +70,10 @@ struct Checks {
 const VALID: Duration = Duration::from_mins(5);
 
 impl Connection {
-    pub(crate) async fn open(name: &str, spec: &RegistrySpec, writable: bool, metrics: Metrics) -> Self {
+    pub(crate) async fn open(name: &str, spec: &RegistrySpec, gate: Gate, metrics: Metrics) -> Self {
         Self {
             registry_id: spec.registry_id.clone(),
-            ecr: connect::open(name, spec, writable, metrics).await,
+            ecr: connect::open(name, spec, gate, metrics).await,
             inventory: Inventory::default(),
             lookups: Lookups::default(),
             opened_with: spec.clone(),

@@ -23,7 +23,7 @@ use crate::{
     api::{
         CLAIM_REPOSITORY, Registry, Repository,
         names::RepositoryName,
-        registry::{ClaimStatus, RegistryMode, RegistryStatus},
+        registry::{ClaimStatus, RegistryStatus},
         status::CommonStatus,
     },
     aws::{
@@ -289,8 +289,8 @@ async fn connect(registry: &Registry, world: &World) -> Arc<Connection> {
     {
         return connection;
     }
-    let writable = !world.read_only && registry.spec.mode == RegistryMode::Manage;
-    let connection = Arc::new(Connection::open(&name, &registry.spec, writable, world.metrics.clone()).await);
+    let connection = Connection::open(&name, &registry.spec, world.gate.clone(), world.metrics.clone());
+    let connection = Arc::new(connection.await);
     world
         .connections
         .write()

@@ -66,6 +66,8 @@ impl Operator {
             .env("AWS_ENDPOINT_URL", aws.endpoint());
         // Without it, missing credentials are looked for at an address that does not answer, which takes seconds.
         command.env("AWS_EC2_METADATA_DISABLED", "true");
+        // As the chart does; what is started again under this name need not wait for its own Lease to run out.
+        command.env("POD_NAME", name);
         command.envs(options.principal.environment()).envs(options.env);
 
         let process = Mutex::new(Arc::new(bed.spawn(name, &command)?));
