@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use bed::{Fault, Policy, throughout};
+use bed::{Fault, Policy, eventually, throughout};
 use serde_json::json;
 
 use crate::support::{LIMIT, REGION, condition, message, run};
@@ -111,6 +111,34 @@ fn throttling_and_server_errors_heal_by_themselves() -> Result<()> {
         let spec = json!({ "policy": { "access": { "pull": { "principals": [scene.account] } } } });
         scene.settled("web", spec).await?;
         ensure!(scene.tags("heals/web").await?["ecr-operator.dev/owner"] == "bed/heals/web");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_failure_that_lasts_is_told_once_however_often_it_is_met() -> Result<()> {
+    run(async |stage| {
+        let scene = stage.scene("lasts").await?;
+        scene.registry(json!({})).await?;
+        let fault = Fault::server_error("CreateRepository").registry(&scene.account, REGION);
+        let id = stage.aws.inject(&fault).await?;
+        scene.apply(&scene.repository("web", json!({}))).await?;
+        let told = scene.reason("repository", "web", "Unavailable").await?;
+        let met = stage.aws.fault(&id).await?.injected;
+        // The SDK makes three attempts for each of ours.
+        eventually(LIMIT, "two more attempts of the operator", async || {
+            let now = stage.aws.fault(&id).await?.injected;
+            ensure!(now >= met + 6, "{now} after {met}");
+            Ok(())
+        })
+        .await?;
+        let now = scene.get("repository", "web").await?;
+        ensure!(
+            now["metadata"]["resourceVersion"] == told["metadata"]["resourceVersion"],
+            "first {}, then {}",
+            message(&told),
+            message(&now)
+        );
         Ok(())
     })
 }
@@ -229,7 +257,7 @@ fn a_role_that_asks_for_another_external_id_is_not_assumed() -> Result<()> {
                 .kubectl(&[&look[..], &[token]].concat())
                 .await?
                 .checked()?;
-            let now = bed::eventually(LIMIT, "another attempt", async || {
+            let now = eventually(LIMIT, "another attempt", async || {
                 let now = scene.get("registry", "external").await?;
                 ensure!(
                     token.ends_with(now["status"]["lastHandledReconcile"].as_str().unwrap_or("-")),
