@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, reason = "a command line prints")]
 
 mod bed;
+mod bench;
 mod demo;
 mod diff;
 mod generate;
@@ -29,6 +30,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Bed(bed::Arguments),
+    Bench(bench::Arguments),
     Demo(demo::Arguments),
     Test(test::Arguments),
     Generate(generate::Arguments),
@@ -55,6 +57,7 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Bed(arguments) => bed::run(&arguments).await,
+        Command::Bench(arguments) => bench::run(arguments).await,
         Command::Demo(arguments) => demo::run(arguments).await,
         Command::Test(arguments) => test::run(&arguments).await,
         Command::Generate(arguments) => generate::run(&arguments),

@@ -65,7 +65,12 @@ pub async fn aws_stand_in() -> Result<PathBuf> {
 /// The operator of this clone as it is now, in the profile for development. Tests of the operator's own package have it from
 /// cargo already.
 pub async fn operator() -> Result<PathBuf> {
-    operator::program().await
+    operator::program("dev").await
+}
+
+/// The operator of this clone as it is released: optimised and stripped. Takes minutes to build.
+pub async fn released_operator() -> Result<PathBuf> {
+    operator::program("release").await
 }
 
 /// Where the stand-in's cargo keeps its intermediate files, shared by all clones of the repository.

@@ -18,10 +18,12 @@ struct Message {
     executable: Option<PathBuf>,
 }
 
-pub(super) async fn program() -> Result<PathBuf> {
+pub(super) async fn program(profile: &str) -> Result<PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
     cargo.args([
         "build",
+        "--profile",
+        profile,
         "--package",
         PACKAGE,
         "--bin",

@@ -1,0 +1,77 @@
+//! The hand that looks for itself and edits behind the operator's back. It counts its own calls, so that they can be taken
+//! off the stand-in's count, which does not tell callers apart.
+
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context as _, Result};
+use aws_sdk_ecr::Client;
+use aws_sdk_ecr::types::ImageTagMutability;
+
+use super::figures::Counts;
+
+#[derive(Debug)]
+pub(super) struct Admin {
+    ecr: Client,
+    calls: Mutex<Counts>,
+}
+
+impl Admin {
+    pub(super) fn new(ecr: Client) -> Self {
+        Self {
+            ecr,
+            calls: Mutex::default(),
+        }
+    }
+
+    /// The calls made so far.
+    pub(super) fn calls(&self) -> Counts {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn count(&self, operation: &str) {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        *calls.entry(operation.to_owned()).or_default() += 1;
+    }
+
+    /// Makes a repository's tags mutable.
+    pub(super) async fn make_mutable(&self, name: &str) -> Result<()> {
+        self.count("PutImageTagMutability");
+        let put = self.ecr.put_image_tag_mutability().repository_name(name);
+        let put = put.image_tag_mutability(ImageTagMutability::Mutable).send().await;
+        put.map(drop).with_context(|| format!("editing {name}"))
+    }
+
+    /// How many of these repositories, at most 100, have mutable tags.
+    pub(super) async fn mutable(&self, names: &[String]) -> Result<usize> {
+        self.count("DescribeRepositories");
+        let describe = self
+            .ecr
+            .describe_repositories()
+            .set_repository_names(Some(names.to_vec()));
+        let found = describe.send().await?.repositories.unwrap_or_default();
+        Ok(found
+            .iter()
+            .filter(|one| one.image_tag_mutability() != Some(&ImageTagMutability::Immutable))
+            .count())
+    }
+
+    /// The names of all repositories.
+    pub(super) async fn list(&self) -> Result<Vec<String>> {
+        let (mut names, mut token) = (Vec::new(), None);
+        loop {
+            self.count("DescribeRepositories");
+            let describe = self
+                .ecr
+                .describe_repositories()
+                .max_results(1_000)
+                .set_next_token(token);
+            let page = describe.send().await?;
+            let repositories = page.repositories.unwrap_or_default();
+            names.extend(repositories.into_iter().filter_map(|one| one.repository_name));
+            token = page.next_token;
+            if token.is_none() {
+                return Ok(names);
+            }
+        }
+    }
+}

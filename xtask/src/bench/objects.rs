@@ -1,0 +1,244 @@
+//! The Repositories that are measured with: applied, watched and deleted as fast as the apiserver takes it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
+use http::Request;
+use kube::api::{Api, DeleteParams, PostParams};
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind, WatchEvent};
+use kube::{Client, Error};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::stage::{ACCOUNT, NAMESPACE, REGISTRY};
+
+/// How many requests to the apiserver are under way at once.
+const AT_ONCE: usize = 16;
+
+/// Longer than any phase; without it the apiserver ends a watch after some minutes.
+const WATCH_SECONDS: u32 = 7_200;
+
+/// The API of Repositories, or of Registries.
+pub(super) fn resource(kind: &str, plural: &str) -> ApiResource {
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("ecr-operator.dev", "v1alpha1", kind), plural)
+}
+
+fn api(client: &Client) -> Api<DynamicObject> {
+    Api::namespaced_with(client.clone(), NAMESPACE, &resource("Repository", "repositories"))
+}
+
+/// The name of an object, counted from 0.
+fn name(number: u32) -> String {
+    format!("app-{number:05}")
+}
+
+/// Its repository's name in ECR.
+pub(super) fn repository(number: u32) -> String {
+    format!("{NAMESPACE}/{}", name(number))
+}
+
+fn manifest(number: u32) -> Value {
+    json!({
+        "apiVersion": "ecr-operator.dev/v1alpha1",
+        "kind": "Repository",
+        "metadata": { "name": name(number), "namespace": NAMESPACE },
+        "spec": {
+            "registryRef": { "name": REGISTRY },
+            "deletionPolicy": "DeleteIfEmpty",
+            "imageTagMutability": "IMMUTABLE",
+            "scanOnPush": true,
+            "tags": { "team": "a" },
+            "policy": { "access": { "pull": { "principals": [ACCOUNT] } } },
+        },
+    })
+}
+
+/// Creates so many objects.
+pub(super) async fn apply(client: &Client, count: u32) -> Result<()> {
+    let api = &api(client);
+    stream::iter((0..count).map(anyhow::Ok))
+        .try_for_each_concurrent(AT_ONCE, async |number| {
+            let object = serde_json::from_value(manifest(number))?;
+            let applied = api.create(&PostParams::default(), &object).await;
+            applied.map(drop).with_context(|| format!("applying {}", name(number)))
+        })
+        .await
+}
+
+/// Asks for the deletion of so many objects.
+pub(super) async fn delete(client: &Client, count: u32) -> Result<()> {
+    let api = &api(client);
+    stream::iter((0..count).map(anyhow::Ok))
+        .try_for_each_concurrent(AT_ONCE, async |number| {
+            let deleted = api.delete(&name(number), &DeleteParams::default()).await;
+            deleted.map(drop).with_context(|| format!("deleting {}", name(number)))
+        })
+        .await
+}
+
+/// The part of an object that is looked at: reading thousands of them whole would take time from what is measured.
+#[derive(Debug, Clone, Deserialize)]
+struct Seen {
+    metadata: Metadata,
+    #[serde(default)]
+    status: Status,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Metadata {
+    name: String,
+    generation: Option<i64>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+struct Status {
+    #[serde(default)]
+    conditions: Vec<Condition>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Condition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+    reason: String,
+    #[serde(default)]
+    message: String,
+    observed_generation: Option<i64>,
+}
+
+/// Why an object is not Ready for its generation; `None` if it is.
+fn lack(object: &Seen) -> Option<String> {
+    let Some(ready) = object.status.conditions.iter().find(|one| one.kind == "Ready") else {
+        return Some("no condition yet".to_owned());
+    };
+    let current = ready.observed_generation == object.metadata.generation;
+    (ready.status != "True" || !current).then(|| format!("{}: {}", ready.reason, ready.message))
+}
+
+/// All objects as a watch shows them.
+pub(super) struct Watch {
+    events: BoxStream<'static, Result<WatchEvent<Seen>, Error>>,
+    seen: Sum,
+}
+
+/// What was seen so far. Counted as it comes: going through thousands of objects at each event would take too long.
+#[derive(Debug, Default)]
+pub(super) struct Sum {
+    lacks: BTreeMap<String, Option<String>>,
+    ready: usize,
+}
+
+impl Sum {
+    fn take(&mut self, event: WatchEvent<Seen>) -> Result<()> {
+        match event {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                let lack = lack(&object);
+                self.ready += usize::from(lack.is_none());
+                let before = self.lacks.insert(object.metadata.name, lack);
+                self.ready -= usize::from(before.is_some_and(|lack| lack.is_none()));
+            }
+            WatchEvent::Deleted(object) => {
+                let before = self.lacks.remove(&object.metadata.name);
+                self.ready -= usize::from(before.is_some_and(|lack| lack.is_none()));
+            }
+            WatchEvent::Bookmark(_) => {}
+            WatchEvent::Error(status) => bail!("the watch of Repositories failed: {status:?}"),
+        }
+        Ok(())
+    }
+
+    /// How many there are.
+    pub(super) fn objects(&self) -> usize {
+        self.lacks.len()
+    }
+
+    /// How many are Ready for their generation.
+    pub(super) fn ready(&self) -> usize {
+        self.ready
+    }
+
+    fn in_words(&self) -> String {
+        let lacking = self
+            .lacks
+            .iter()
+            .find_map(|(name, lack)| Some(format!("; {name}: {}", lack.as_ref()?)));
+        format!(
+            "{} objects, {} of them Ready{}",
+            self.objects(),
+            self.ready,
+            lacking.unwrap_or_default()
+        )
+    }
+}
+
+impl Watch {
+    /// Sees what is there, and then what changes.
+    pub(super) async fn start(client: &Client) -> Result<Self> {
+        let url = format!(
+            "/apis/ecr-operator.dev/v1alpha1/namespaces/{NAMESPACE}/repositories\
+             ?watch=true&resourceVersion=0&timeoutSeconds={WATCH_SECONDS}"
+        );
+        let events = client
+            .request_events::<Seen>(Request::get(url).body(Vec::new())?)
+            .await?;
+        Ok(Self {
+            events: events.boxed(),
+            seen: Sum::default(),
+        })
+    }
+
+    /// Waits until what was seen is as `done` says, for at most `limit`.
+    pub(super) async fn until(&mut self, limit: Duration, what: &str, done: impl Fn(&Sum) -> bool) -> Result<()> {
+        let (events, seen) = (&mut self.events, &mut self.seen);
+        let looking = async {
+            while !done(seen) {
+                let event = events.try_next().await?;
+                seen.take(event.ok_or_else(|| anyhow!("the watch of Repositories ended"))?)?;
+            }
+            Ok(())
+        };
+        match tokio::time::timeout(limit, looking).await {
+            Ok(result) => result,
+            Err(_) => bail!("waited {limit:?} for {what}; there are {}", self.seen.in_words()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(kind: &str, generation: i64, observed: i64) -> WatchEvent<Seen> {
+        let ready = json!({ "type": "Ready", "status": "True", "reason": "Settled", "observedGeneration": observed });
+        let object =
+            json!({ "metadata": { "name": "a", "generation": generation }, "status": { "conditions": [ready] } });
+        serde_json::from_value(json!({ "type": kind, "object": object })).unwrap()
+    }
+
+    #[test]
+    fn ready_is_what_is_ready_for_its_generation() {
+        let mut sum = Sum::default();
+        for (kind, generation, observed, expected) in [
+            ("ADDED", 1, 0, (1, 0)),
+            ("MODIFIED", 1, 1, (1, 1)),
+            ("MODIFIED", 1, 1, (1, 1)),
+            ("MODIFIED", 2, 1, (1, 0)),
+            ("MODIFIED", 2, 2, (1, 1)),
+            ("DELETED", 2, 2, (0, 0)),
+        ] {
+            sum.take(event(kind, generation, observed)).unwrap();
+            assert_eq!((sum.objects(), sum.ready()), expected);
+        }
+    }
+
+    #[test]
+    fn an_object_nobody_looked_at_yet_lacks_something() {
+        let object = serde_json::from_value(json!({ "metadata": { "name": "a", "generation": 1 } })).unwrap();
+        assert_eq!(lack(&object).unwrap(), "no condition yet");
+    }
+}

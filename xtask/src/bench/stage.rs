@@ -1,0 +1,266 @@
+//! The bed with one claimed registry, the operator on it, and the counters.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use bed::{Aws, Bed, Cluster, ControlPlane, Operator, OperatorOptions, Policy, Principal, eventually, root};
+use kube::{Api, Client};
+use serde_json::json;
+
+use super::admin::Admin;
+use super::figures::{Reading, difference};
+use super::objects::resource;
+use super::usage::Usage;
+
+/// Whose registry it is, and the account that the operator runs in.
+pub(super) const ACCOUNT: &str = "111122223333";
+const HOME_ACCOUNT: &str = "444455556666";
+const REGION: &str = "eu-west-1";
+
+/// The name of the Registry, and the namespace of all Repositories.
+pub(super) const REGISTRY: &str = "main";
+pub(super) const NAMESPACE: &str = "bench";
+const OWNER: &str = "bench";
+/// The operator's role in the registry's account.
+const ROLE: &str = "ecr-operator";
+
+/// How long the setup may take to become true.
+const LIMIT: Duration = Duration::from_mins(2);
+
+/// For so many looks, ten a second, nothing may happen in an operator that is at rest.
+const LOOKS_AT_REST: u32 = 10;
+
+/// Everything that was started. Dropped, it ends.
+pub(super) struct Stage {
+    operator: Operator,
+    /// How many operators were started.
+    started: u32,
+    /// What those used that have ended.
+    ended: Usage,
+    user: Principal,
+    program: PathBuf,
+    pub(super) client: Client,
+    pub(super) admin: Admin,
+    pub(super) aws: Aws,
+    cluster: Cluster,
+    /// Keeps etcd running.
+    _control_plane: ControlPlane,
+    _bed: Bed,
+}
+
+impl Stage {
+    /// Starts everything and claims the registry. AWS answers late by `rtt` from then on.
+    pub(super) async fn start(program: PathBuf, rtt: Duration) -> Result<Self> {
+        let bed = Bed::new()?;
+        let control_plane = ControlPlane::start(&bed).await?;
+        let (cluster, aws) = tokio::try_join!(control_plane.cluster("bench"), Aws::start(&bed))?;
+        let chart = root().join("charts/ecr-operator");
+        cluster.install_chart(&chart, &json!({ "ownerId": OWNER })).await?;
+        let user = principals(&aws).await?;
+        let admin = Admin::new(aws.ecr(REGION, &aws.admin(ACCOUNT).await?));
+        let client = cluster.client().await?;
+        let operator = Operator::start("operator-1", &cluster, &aws, options(&program, &user, &[])).await?;
+        let stage = Self {
+            operator,
+            started: 1,
+            ended: Usage::default(),
+            user,
+            program,
+            client,
+            admin,
+            aws,
+            cluster,
+            _control_plane: control_plane,
+            _bed: bed,
+        };
+        stage.claim().await?;
+        stage.rest().await?;
+        stage.aws.set_delay(rtt).await?;
+        Ok(stage)
+    }
+
+    /// Applies the Registry and the tenant's namespace, and waits until the Registry is Ready.
+    async fn claim(&self) -> Result<()> {
+        let namespace = json!({ "apiVersion": "v1", "kind": "Namespace",
+            "metadata": { "name": NAMESPACE, "labels": { "ecr": "yes" } } });
+        let registry = json!({
+            "apiVersion": "ecr-operator.dev/v1alpha1",
+            "kind": "Registry",
+            "metadata": { "name": REGISTRY },
+            "spec": {
+                "region": REGION,
+                "registryId": ACCOUNT,
+                "assumeRole": { "roleArn": format!("arn:aws:iam::{ACCOUNT}:role/{ROLE}"), "externalId": OWNER },
+                "mode": "Manage",
+                "tenants": [{
+                    "namespaceSelector": { "matchLabels": { "ecr": "yes" } },
+                    "repositoryPrefixes": ["{namespace}/"],
+                    "may": ["Manage"],
+                }],
+            },
+        });
+        for manifest in [namespace, registry] {
+            let apply = ["apply", "-f", "-"];
+            let output = self.cluster.kubectl_with_input(&apply, &manifest.to_string()).await?;
+            output.checked()?;
+        }
+        let registries = Api::all_with(self.client.clone(), &resource("Registry", "registries"));
+        eventually(LIMIT, "the registry to be claimed", async || {
+            let registry: kube::core::DynamicObject = registries.get(REGISTRY).await?;
+            let conditions = registry.data["status"]["conditions"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default();
+            let ready = conditions.into_iter().find(|condition| condition["type"] == "Ready");
+            let ready = ready.context("no condition yet")?;
+            ensure!(ready["status"] == "True", "{ready}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Ends the operator as kubelet does.
+    pub(super) async fn stop(&mut self) -> Result<()> {
+        // What is used between this look and the end is lost: an ended process tells no peak.
+        let usage = self.usage_of_running()?;
+        self.operator.stop().await?;
+        self.ended = self.ended.and(usage);
+        Ok(())
+    }
+
+    /// Starts another operator with these arguments once the last one was stopped, and waits until it is ready.
+    pub(super) async fn start_operator(&mut self, arguments: &[&str]) -> Result<()> {
+        self.started += 1;
+        let name = format!("operator-{}", self.started);
+        let options = options(&self.program, &self.user, arguments);
+        self.operator = Operator::start(&name, &self.cluster, &self.aws, options).await?;
+        Ok(())
+    }
+
+    fn usage_of_running(&self) -> Result<Usage> {
+        Usage::of(self.operator.process().pid())
+    }
+
+    /// Ends the operator; gives what all of them used.
+    pub(super) async fn end(mut self) -> Result<Usage> {
+        self.stop().await?;
+        Ok(self.ended)
+    }
+
+    /// All counters now. The time is that of the beginning of the reading.
+    pub(super) async fn reading(&self) -> Result<Reading> {
+        let at = Instant::now();
+        // A stopped operator has nothing to add to what was noted of it.
+        let running = match self.operator.process().is_running() {
+            true => self.usage_of_running()?,
+            false => Usage::default(),
+        };
+        let administrators = self.admin.calls();
+        let all = self.aws.all_calls().await?.operations;
+        let writes = self.cluster.writes(&Cluster::operator_user()).await?;
+        Ok(Reading {
+            at,
+            calls: difference(&administrators, &all),
+            writes,
+            cpu_seconds: self.ended.and(running).cpu_seconds,
+        })
+    }
+
+    /// Fails when the operator does not run.
+    pub(super) fn alive(&self) -> Result<()> {
+        let process = self.operator.process();
+        if process.is_running() {
+            return Ok(());
+        }
+        Err(process.failure("it should run"))
+    }
+
+    /// Waits until the operator has listed the registry and settled Repositories so often since its start.
+    pub(super) async fn settled(&self, count: u32, limit: Duration) -> Result<()> {
+        eventually(limit, "the operator to have seen each Repository", async || {
+            let metrics = self.operator.metrics().await?;
+            let listed = sum(&metrics, "ecr_operator_inventory_age_seconds{", "");
+            let settled = sum(
+                &metrics,
+                "ecr_operator_reconciles_total{kind=\"Repository\"",
+                "result=\"Settled\"",
+            );
+            ensure!(listed.is_some(), "the registry was not listed yet");
+            let settled = settled.unwrap_or_default();
+            ensure!(settled >= f64::from(count), "{settled} of {count} settled");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until the operator does nothing any more.
+    pub(super) async fn rest(&self) -> Result<()> {
+        let (mut last, mut looks) = (None, 0);
+        eventually(LIMIT, "the operator to come to rest", async || {
+            let metrics = self.operator.metrics().await?;
+            let running = sum(&metrics, "ecr_operator_reconciles_in_flight{", "").unwrap_or_default();
+            let done = sum(&metrics, "ecr_operator_reconciles_total{", "");
+            looks = if running == 0.0 && done == last { looks + 1 } else { 0 };
+            last = done;
+            ensure!(
+                looks >= LOOKS_AT_REST,
+                "{running} reconciles under way, {done:?} done so far"
+            );
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// The role in the registry's account, with the rights of the guide, and the user who may assume it.
+async fn principals(aws: &Aws) -> Result<Principal> {
+    let assume = json!({ "Version": "2012-10-17", "Statement": [
+        { "Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*" },
+    ]});
+    let user = aws.user(HOME_ACCOUNT, "operator", Policy::Document(assume)).await?;
+    let trust = json!({ "Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow",
+        "Principal": { "AWS": HOME_ACCOUNT },
+        "Action": "sts:AssumeRole",
+        "Condition": { "StringEquals": { "sts:ExternalId": OWNER } },
+    }]});
+    let rights = Policy::Document(bed::operator_rights(ACCOUNT, REGION)?);
+    aws.role(ACCOUNT, ROLE, rights, trust).await?;
+    Ok(user)
+}
+
+fn options(program: &std::path::Path, user: &Principal, arguments: &[&str]) -> OperatorOptions {
+    OperatorOptions {
+        binary: program.to_owned(),
+        owner_id: OWNER.to_owned(),
+        principal: user.clone(),
+        region: REGION.to_owned(),
+        env: BTreeMap::new(),
+        args: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+    }
+}
+
+/// The sum of the samples whose line begins and goes on like this; `None` if there is none.
+fn sum(metrics: &str, begin: &str, holds: &str) -> Option<f64> {
+    let samples = metrics
+        .lines()
+        .filter(|line| line.starts_with(begin) && line.contains(holds));
+    samples
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+        .reduce(|sum, value| sum + value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_found_and_added_up() {
+        let metrics = "# TYPE a counter\na{kind=\"X\",result=\"s\"} 3\na{kind=\"X\",result=\"t\"} 4\na{kind=\"Y\",result=\"s\"} 5\n";
+        assert_eq!(sum(metrics, "a{kind=\"X\"", "result=\"s\""), Some(3.0));
+        assert_eq!(sum(metrics, "a{", ""), Some(12.0));
+        assert_eq!(sum(metrics, "b{", ""), None);
+    }
+}
