@@ -173,6 +173,8 @@ impl Connection {
             return Ok(claim);
         }
         match self.inventory.get(name) {
+            // Only its tags are wanted: what was just listed need not be looked up again.
+            Some(record) if !fresh => self.read_claim_tags(Some(record)).await,
             Some(_) => self.read_claim(name).await,
             None => Ok(None),
         }
@@ -180,7 +182,12 @@ impl Connection {
 
     /// Reads the claim from ECR.
     pub(crate) async fn read_claim(&self, name: &RepositoryName) -> Result<Option<ClaimTags>, AwsError> {
-        let claim = match self.lookups.get(&self.ecr, name).await? {
+        let record = self.lookups.get(&self.ecr, name).await?;
+        self.read_claim_tags(record).await
+    }
+
+    async fn read_claim_tags(&self, record: Option<Arc<Record>>) -> Result<Option<ClaimTags>, AwsError> {
+        let claim = match record {
             Some(record) => {
                 let tags = self.ecr.tags(&record.arn).await?;
                 Some(ClaimTags {
