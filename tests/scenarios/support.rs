@@ -138,6 +138,7 @@ fn options(user: &Principal, owner: &str) -> OperatorOptions {
         principal: user.clone(),
         region: REGION.to_owned(),
         env: BTreeMap::new(),
+        gateway: None,
         args: [
             "--inventory-interval",
             "1s",

@@ -39,7 +39,7 @@ mod wait;
 pub use aws::{Aws, Call, Calls, Effect, Fault, FaultState, Image, Moment, Policy, Principal};
 pub use bed::{Bed, Output};
 pub use clone::root;
-pub use cluster::{Cluster, ControlPlane, NAMESPACE, SERVICE_ACCOUNT, Writes};
+pub use cluster::{Cluster, ControlPlane, Gateway, NAMESPACE, SERVICE_ACCOUNT, Write, Writes};
 pub use environment::as_by_hand;
 pub use operator::{Operator, OperatorOptions};
 pub use process::{Process, Signal};

@@ -64,6 +64,7 @@ async fn an_operator_runs_as_its_service_account_and_restarts() -> Result<()> {
         principal: aws.admin("111122223333").await?,
         region: "eu-west-1".to_owned(),
         env: BTreeMap::from([("RUST_LOG".to_owned(), "debug".to_owned())]),
+        gateway: None,
         args: vec![],
     };
     let operator = Operator::start("operator", &cluster, &aws, options).await?;
@@ -89,7 +90,18 @@ async fn an_operator_runs_as_its_service_account_and_restarts() -> Result<()> {
     assert!(!operator.process().is_running());
     operator.restart().await?;
     assert_ne!(operator.process().pid(), first);
+    // One that ends by itself, and badly, comes back.
+    operator.process().signal(Signal::TERM)?;
+    crate::wait::eventually(READY_LIMIT, "it to come back", async || {
+        anyhow::ensure!(operator.restarts() == 1);
+        operator.metrics().await
+    })
+    .await?;
     operator.kill();
-    assert!(operator.metrics().await.is_err());
+    crate::wait::throughout(KEEP_INTERVAL * 5, "being down", async || {
+        anyhow::ensure!(operator.metrics().await.is_err() && operator.restarts() == 1);
+        Ok(())
+    })
+    .await?;
     Ok(())
 }

@@ -238,6 +238,7 @@ fn options(program: &std::path::Path, user: &Principal, arguments: &[&str]) -> O
         principal: user.clone(),
         region: REGION.to_owned(),
         env: BTreeMap::new(),
+        gateway: None,
         args: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
     }
 }

@@ -57,6 +57,7 @@ impl Stage {
             principal: self.aws.user(ACCOUNT, "ecr-operator", Policy::Document(rights)).await?,
             region: REGION.to_owned(),
             env: BTreeMap::new(),
+            gateway: None,
             args: ["--inventory-interval", "1s"].map(str::to_owned).into(),
         };
         self.operator = Some(Operator::start("operator", &self.cluster, &self.aws, options).await?);

@@ -7,6 +7,7 @@ mod apiserver;
 mod audit;
 mod client;
 mod credentials;
+mod gateway;
 mod install;
 mod tools;
 
@@ -25,6 +26,8 @@ use crate::bed::Bed;
 use crate::process::{Process, Signal};
 
 pub use audit::Writes;
+pub(crate) use gateway::kubeconfig as gateway_kubeconfig;
+pub use gateway::{Gateway, Write};
 pub use install::{NAMESPACE, SERVICE_ACCOUNT};
 
 /// How long a part of the control plane may take to become ready. Three seconds are usual; a busy machine takes longer.

@@ -150,3 +150,50 @@ async fn a_chart_is_installed_for_its_rights() -> Result<()> {
     assert!(told.contains(&Cluster::operator_user()), "{told}");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_gateway_keeps_the_answer_to_a_write_back_or_loses_it() -> Result<()> {
+    let limit = Duration::from_secs(10);
+    let control_plane = ControlPlane::start(&Bed::new()?).await?;
+    let cluster = control_plane.bare_cluster("main").await?;
+    let objects = json!({ "apiVersion": "v1", "kind": "List", "items": [
+        { "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "writer", "namespace": "default" } },
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": { "name": "writer" },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin" },
+            "subjects": [{ "kind": "ServiceAccount", "name": "writer", "namespace": "default" }],
+        },
+    ]});
+    wait::eventually(limit, "the namespace default", async || {
+        let apply = ["apply", "-f", "-"];
+        cluster
+            .kubectl_with_input(&apply, &objects.to_string())
+            .await?
+            .checked()
+    })
+    .await?;
+    let gateway = cluster.gateway("default", "writer").await?;
+    let config = kube::config::Kubeconfig::from_yaml(&gateway_kubeconfig(gateway.url(), "default"))?;
+    let config = kube::Config::from_custom_kubeconfig(config, &kube::config::KubeConfigOptions::default()).await?;
+    let maps: Api<ConfigMap> = Api::default_namespaced(kube::Client::try_from(config)?);
+
+    gateway.hold_after(1);
+    let writing = tokio::spawn({
+        let maps = maps.clone();
+        async move { maps.create(&PostParams::default(), &config_map("held")).await }
+    });
+    gateway.held(limit).await?;
+    assert_eq!(names(&cluster).await?, ["held"], "it was carried out");
+    assert!(!writing.is_finished());
+    gateway.release();
+    writing.await??;
+    assert_eq!(gateway.writes().len(), 1);
+    assert_eq!(gateway.writes()[0].status, 201);
+
+    gateway.lose_answers(1, 1);
+    let lost = maps.create(&PostParams::default(), &config_map("lost")).await;
+    assert!(lost.is_err(), "{lost:?}");
+    assert_eq!(names(&cluster).await?, ["held", "lost"]);
+
+    Ok(())
+}
