@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use aws_sdk_ecr::Client;
-use aws_sdk_ecr::types::ImageTagMutability;
+use aws_sdk_ecr::types::{ImageTagMutability, Repository};
 
 use super::figures::Counts;
 
@@ -41,23 +41,20 @@ impl Admin {
         put.map(drop).with_context(|| format!("editing {name}"))
     }
 
-    /// How many of these repositories, at most 100, have mutable tags.
-    pub(super) async fn mutable(&self, names: &[String]) -> Result<usize> {
+    /// How many of these repositories, at most 100, are not as asked.
+    pub(super) async fn edited(&self, names: &[String]) -> Result<usize> {
         self.count("DescribeRepositories");
         let describe = self
             .ecr
             .describe_repositories()
             .set_repository_names(Some(names.to_vec()));
         let found = describe.send().await?.repositories.unwrap_or_default();
-        Ok(found
-            .iter()
-            .filter(|one| one.image_tag_mutability() != Some(&ImageTagMutability::Immutable))
-            .count())
+        Ok(found.iter().filter(|one| !is_as_asked(one)).count())
     }
 
-    /// The names of all repositories.
-    pub(super) async fn list(&self) -> Result<Vec<String>> {
-        let (mut names, mut token) = (Vec::new(), None);
+    /// All repositories.
+    pub(super) async fn list(&self) -> Result<Vec<Repository>> {
+        let (mut all, mut token) = (Vec::new(), None);
         loop {
             self.count("DescribeRepositories");
             let describe = self
@@ -66,12 +63,19 @@ impl Admin {
                 .max_results(1_000)
                 .set_next_token(token);
             let page = describe.send().await?;
-            let repositories = page.repositories.unwrap_or_default();
-            names.extend(repositories.into_iter().filter_map(|one| one.repository_name));
+            all.extend(page.repositories.unwrap_or_default());
             token = page.next_token;
             if token.is_none() {
-                return Ok(names);
+                return Ok(all);
             }
         }
     }
+}
+
+/// Whether it is set as all measured Repositories ask.
+pub(super) fn is_as_asked(one: &Repository) -> bool {
+    one.image_tag_mutability() == Some(&ImageTagMutability::Immutable)
+        && one
+            .image_scanning_configuration()
+            .is_some_and(aws_sdk_ecr::types::ImageScanningConfiguration::scan_on_push)
 }

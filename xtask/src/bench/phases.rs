@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use bed::{Fault, eventually, throughout};
 use futures::future::try_join_all;
 
+use super::admin::is_as_asked;
 use super::figures::{Figures, rounded};
 use super::objects::{self, Watch};
 use super::stage::Stage;
@@ -59,6 +60,12 @@ async fn create(stage: &Stage, settings: &Settings) -> Result<Figures> {
         struck += stage.aws.fault(fault).await?.injected;
     }
     stage.aws.remove_faults().await?;
+    // Ready is what the operator says; this is what ECR says.
+    let made = stage.admin.list().await?.into_iter().filter(is_as_asked).count();
+    ensure!(
+        made == count,
+        "all objects are Ready, and ECR has {made} such repositories"
+    );
     let figures = Figures::between(&before, &after)
         .with("apply_seconds", rounded(applied))
         .with("faults_injected", struck);
@@ -138,7 +145,7 @@ async fn drift(stage: &Stage, settings: &Settings) -> Result<Figures> {
     let start = Instant::now();
     try_join_all(names.iter().map(|name| stage.admin.make_mutable(name))).await?;
     eventually(limit(settings), "the edits to be repaired", async || {
-        let left = stage.admin.mutable(&names).await?;
+        let left = stage.admin.edited(&names).await?;
         ensure!(left == 0, "{left} of {} are not repaired", names.len());
         Ok(())
     })
@@ -164,10 +171,10 @@ async fn delete(stage: &Stage, settings: &Settings) -> Result<Figures> {
     let gone = watch.until(limit, "all to be gone", |seen| seen.objects() == 0);
     tokio::try_join!(deleting, gone)?;
     let seconds = start.elapsed().as_secs_f64();
-    let left = stage.admin.list().await?;
+    let left = stage.admin.list().await?.len();
     ensure!(
-        left.len() == 1,
-        "the objects are gone, and ECR still has more than the claim: {left:?}"
+        left == 1,
+        "the objects are gone, and ECR has {left} repositories, not the claim alone"
     );
     let figures = Figures::between(&before, &stage.reading().await?);
     Ok(Figures { seconds, ..figures })
