@@ -8,6 +8,7 @@ mod claim;
 mod converge;
 mod deletion;
 mod faults;
+mod ledger;
 mod plan;
 mod rules;
 mod support;

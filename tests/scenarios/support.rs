@@ -15,6 +15,8 @@ use bed::{Aws, Bed, Cluster, ControlPlane, Operator, OperatorOptions, Policy, Pr
 use serde_json::{Value, json};
 use tokio::{runtime::Runtime, sync::OnceCell};
 
+use crate::ledger::Ledger;
+
 /// How long anything may take to become true.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
@@ -27,12 +29,17 @@ const HOME_ACCOUNT: &str = "100000000000";
 /// The `ownerId` of the shared operator.
 pub(crate) const OWNER: &str = "bed";
 
+/// How often most operators list a registry, so that no scenario waits for it.
+const OFTEN: &str = "1s";
+
 /// Everything that runs.
 pub(crate) struct Stage {
     pub(crate) aws: Aws,
     pub(crate) cluster: Cluster,
     pub(crate) operator: Operator,
     pub(crate) control_plane: ControlPlane,
+    /// Which deletions the scenarios have asked for.
+    pub(crate) ledger: Ledger,
     user: Principal,
 }
 
@@ -49,7 +56,8 @@ pub(crate) fn run(scenario: impl AsyncFnOnce(&'static Stage) -> Result<()>) -> R
             .get_or_try_init(Stage::start)
             .await
             .context("the stage could not be set up")?;
-        scenario(stage).await
+        scenario(stage).await?;
+        stage.ledger.check(&stage.aws).await
     })
 }
 
@@ -80,28 +88,46 @@ impl Stage {
                 ]})),
             )
             .await?;
-        let operator = Operator::start("operator", &cluster, &aws, options(&user, OWNER)).await?;
+        let operator = Operator::start("operator", &cluster, &aws, options(&user, OWNER, OFTEN)).await?;
         Ok(Self {
             aws,
             cluster,
             operator,
             control_plane,
+            ledger: Ledger::default(),
             user,
         })
     }
 
     /// Another operator, on whatever cluster.
     pub(crate) async fn operator(&self, name: &str, cluster: &Cluster, owner: &str) -> Result<Operator> {
-        Operator::start(name, cluster, &self.aws, options(&self.user, owner)).await
+        Operator::start(name, cluster, &self.aws, options(&self.user, owner, OFTEN)).await
+    }
+
+    /// An operator that looks at a registry only when it starts and when something happens: no call of it is routine.
+    pub(crate) async fn quiet_operator(&self, name: &str, cluster: &Cluster) -> Result<Operator> {
+        Operator::start(name, cluster, &self.aws, options(&self.user, OWNER, "1h")).await
+    }
+
+    /// A cluster of an apiserver alone with the chart installed; it lasts as long as the stage.
+    pub(crate) async fn bare_cluster(&self, name: &str) -> Result<&'static Cluster> {
+        let cluster = self.control_plane.bare_cluster(name).await?;
+        install(&cluster).await?;
+        Ok(Box::leak(Box::new(cluster)))
     }
 
     /// An account, a Registry and a namespace that no other scenario uses.
     pub(crate) async fn scene(&'static self, name: &str) -> Result<Scene> {
+        self.scene_on(&self.cluster, name).await
+    }
+
+    /// The same on another cluster.
+    pub(crate) async fn scene_on(&'static self, cluster: &'static Cluster, name: &str) -> Result<Scene> {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let account = format!("2000000{:05}", NEXT.fetch_add(1, Ordering::Relaxed));
         let scene = Scene {
             stage: self,
-            cluster: &self.cluster,
+            cluster,
             name: name.to_owned(),
             account,
         };
@@ -113,7 +139,7 @@ impl Stage {
     }
 }
 
-fn options(user: &Principal, owner: &str) -> OperatorOptions {
+fn options(user: &Principal, owner: &str, inventory_interval: &str) -> OperatorOptions {
     OperatorOptions {
         binary: binary(),
         owner_id: owner.to_owned(),
@@ -122,7 +148,7 @@ fn options(user: &Principal, owner: &str) -> OperatorOptions {
         env: BTreeMap::new(),
         args: [
             "--inventory-interval",
-            "1s",
+            inventory_interval,
             "--log-format",
             "json",
             "--log-filter",
@@ -134,6 +160,7 @@ fn options(user: &Principal, owner: &str) -> OperatorOptions {
 }
 
 /// One scenario's own part of the world.
+#[derive(Clone)]
 pub(crate) struct Scene {
     pub(crate) stage: &'static Stage,
     pub(crate) cluster: &'static Cluster,
@@ -286,6 +313,11 @@ impl Scene {
         .await
     }
 
+    /// Says that the operator is meant to try to delete this repository, at most once with success.
+    pub(crate) fn expect_deletion(&self, repository: &str) {
+        self.stage.ledger.expect(&self.account, repository);
+    }
+
     /// Deletes a Repository without waiting for its end.
     pub(crate) async fn delete(&self, name: &str) -> Result<()> {
         let delete = [
@@ -354,17 +386,18 @@ impl Scene {
 
     /// Whether ECR has a repository of that name.
     pub(crate) async fn exists(&self, name: &str) -> Result<bool> {
-        let repositories = self
-            .ecr()
-            .await?
-            .describe_repositories()
-            .send()
-            .await?
-            .repositories
-            .unwrap_or_default();
-        Ok(repositories
-            .iter()
-            .any(|repository| repository.repository_name() == Some(name)))
+        Ok(self.repositories().await?.iter().any(|repository| repository == name))
+    }
+
+    /// The names of all repositories that ECR has.
+    pub(crate) async fn repositories(&self) -> Result<Vec<String>> {
+        let ecr = self.ecr().await?;
+        let all = ecr.describe_repositories().into_paginator().items().send();
+        let all = all.collect::<Result<Vec<_>, _>>().await?;
+        Ok(all
+            .into_iter()
+            .filter_map(|repository| repository.repository_name)
+            .collect())
     }
 
     /// A repository's tags as ECR has them.
@@ -453,7 +486,8 @@ pub(crate) fn message(object: &Value) -> &str {
         .unwrap_or_default()
 }
 
-fn tail(log: &str) -> String {
+/// The last lines of a log.
+pub(crate) fn tail(log: &str) -> String {
     let lines: Vec<&str> = log.lines().collect();
     lines[lines.len().saturating_sub(30)..].join("\n")
 }
