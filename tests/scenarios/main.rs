@@ -6,7 +6,9 @@
 mod admission;
 mod claim;
 mod converge;
+mod crash;
 mod deletion;
+mod drill;
 mod faults;
 mod ledger;
 mod plan;
