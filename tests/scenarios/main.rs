@@ -13,5 +13,6 @@ mod faults;
 mod ledger;
 mod plan;
 mod rules;
+mod storm;
 mod support;
 mod tenancy;
