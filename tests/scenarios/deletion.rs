@@ -28,6 +28,7 @@ fn an_image_keeps_its_repository_until_the_object_or_the_image_changes() -> Resu
         let scene = stage.scene("if-empty").await?;
         scene.registry(json!({})).await?;
         for name in ["kept", "freed"] {
+            scene.expect_deletion(&format!("if-empty/{name}"));
             scene
                 .settled(name, json!({ "deletionPolicy": "DeleteIfEmpty" }))
                 .await?;
@@ -89,6 +90,7 @@ fn images_go_only_with_the_annotation_that_names_the_repository_and_never_while_
             .settled("web", json!({ "deletionPolicy": "DeleteWithImages" }))
             .await?;
         let repository = "with-images/web";
+        scene.expect_deletion(repository);
         stage
             .aws
             .push_image(&scene.account, REGION, repository, "v1", b"one")
@@ -189,6 +191,7 @@ fn a_repository_that_is_another_one_by_now_is_left_behind() -> Result<()> {
 fn a_suspended_object_is_not_deleted_until_it_goes_on() -> Result<()> {
     run(async |stage| {
         let scene = stage.scene("paused").await?;
+        scene.expect_deletion("paused/web");
         scene.registry(json!({})).await?;
         scene
             .settled("web", json!({ "deletionPolicy": "DeleteIfEmpty" }))
@@ -222,6 +225,7 @@ fn a_suspended_object_is_not_deleted_until_it_goes_on() -> Result<()> {
 fn an_image_in_use_that_came_after_the_look_survives() -> Result<()> {
     run(async |stage| {
         let scene = stage.scene("late").await?;
+        scene.expect_deletion("late/web");
         scene.registry(json!({})).await?;
         let mut manifest = scene.repository("web", json!({ "deletionPolicy": "DeleteWithImages" }));
         manifest["metadata"]["annotations"] = json!({ "ecr-operator.dev/delete-images-of": "late/web" });

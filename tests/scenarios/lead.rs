@@ -6,17 +6,14 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use bed::{Cluster, Fault, Operator, Signal, eventually, throughout};
 use serde_json::{Value, json};
 
-use crate::support::{LIMIT, OWNER, REGION, Scene, Stage, install, run};
+use crate::support::{LIMIT, OWNER, REGION, Scene, Stage, run};
 
 /// How long nothing may happen for it to count as nothing.
 const QUIET: Duration = Duration::from_secs(3);
 
 /// A cluster of its own, with a scene in it. Operators that share an apiserver reconcile each other's objects.
 async fn scene(stage: &'static Stage, name: &str) -> Result<Scene> {
-    let cluster = stage.control_plane.bare_cluster(name).await?;
-    install(&cluster).await?;
-    let cluster: &'static Cluster = Box::leak(Box::new(cluster));
-    stage.scene_on(cluster, name).await
+    stage.scene_on(stage.bare_cluster(name).await?, name).await
 }
 
 async fn operator(scene: &Scene, name: &str, lease: &str) -> Result<Operator> {

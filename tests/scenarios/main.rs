@@ -6,10 +6,14 @@
 mod admission;
 mod claim;
 mod converge;
+mod crash;
 mod deletion;
+mod drill;
 mod faults;
 mod lead;
+mod ledger;
 mod plan;
 mod rules;
+mod storm;
 mod support;
 mod tenancy;

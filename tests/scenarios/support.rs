@@ -11,9 +11,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use bed::{Aws, Bed, Cluster, ControlPlane, Operator, OperatorOptions, Policy, Principal, eventually};
+use bed::{Aws, Bed, Cluster, ControlPlane, Gateway, Operator, OperatorOptions, Policy, Principal, eventually};
 use serde_json::{Value, json};
 use tokio::{runtime::Runtime, sync::OnceCell};
+
+use crate::ledger::Ledger;
 
 /// How long anything may take to become true.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
@@ -27,12 +29,17 @@ const HOME_ACCOUNT: &str = "100000000000";
 /// The `ownerId` of the shared operator.
 pub(crate) const OWNER: &str = "bed";
 
+/// How often most operators list a registry, so that no scenario waits for it.
+const OFTEN: &str = "1s";
+
 /// Everything that runs.
 pub(crate) struct Stage {
     pub(crate) aws: Aws,
     pub(crate) cluster: Cluster,
     pub(crate) operator: Operator,
     pub(crate) control_plane: ControlPlane,
+    /// Which deletions the scenarios have asked for.
+    pub(crate) ledger: Ledger,
     user: Principal,
 }
 
@@ -49,7 +56,8 @@ pub(crate) fn run(scenario: impl AsyncFnOnce(&'static Stage) -> Result<()>) -> R
             .get_or_try_init(Stage::start)
             .await
             .context("the stage could not be set up")?;
-        scenario(stage).await
+        scenario(stage).await?;
+        stage.ledger.check(&stage.aws).await
     })
 }
 
@@ -80,19 +88,35 @@ impl Stage {
                 ]})),
             )
             .await?;
-        let operator = Operator::start("operator", &cluster, &aws, options(&user, OWNER)).await?;
+        let operator = Operator::start("operator", &cluster, &aws, options(&user, OWNER, OFTEN)).await?;
         Ok(Self {
             aws,
             cluster,
             operator,
             control_plane,
+            ledger: Ledger::default(),
             user,
         })
     }
 
     /// Another operator, on whatever cluster.
     pub(crate) async fn operator(&self, name: &str, cluster: &Cluster, owner: &str) -> Result<Operator> {
-        Operator::start(name, cluster, &self.aws, options(&self.user, owner)).await
+        Operator::start(name, cluster, &self.aws, options(&self.user, owner, OFTEN)).await
+    }
+
+    /// An operator that looks at a registry only when it starts and when something happens: no call of it is routine.
+    /// Its writes to the cluster go through the gateway.
+    pub(crate) async fn quiet_operator(&self, name: &str, cluster: &Cluster, gateway: &Gateway) -> Result<Operator> {
+        let mut options = options(&self.user, OWNER, "1h");
+        options.gateway = Some(gateway.clone());
+        Operator::start(name, cluster, &self.aws, options).await
+    }
+
+    /// A cluster of an apiserver alone with the chart installed; it lasts as long as the stage.
+    pub(crate) async fn bare_cluster(&self, name: &str) -> Result<&'static Cluster> {
+        let cluster = self.control_plane.bare_cluster(name).await?;
+        install(&cluster).await?;
+        Ok(Box::leak(Box::new(cluster)))
     }
 
     /// Another operator, with more arguments than every one has.
@@ -103,7 +127,7 @@ impl Stage {
         owner: &str,
         args: &[&str],
     ) -> Result<Operator> {
-        let mut options = options(&self.user, owner);
+        let mut options = options(&self.user, owner, OFTEN);
         options.args.extend(args.iter().map(ToString::to_string));
         Operator::start(name, cluster, &self.aws, options).await
     }
@@ -131,7 +155,7 @@ impl Stage {
     }
 }
 
-fn options(user: &Principal, owner: &str) -> OperatorOptions {
+fn options(user: &Principal, owner: &str, inventory_interval: &str) -> OperatorOptions {
     OperatorOptions {
         binary: binary(),
         owner_id: owner.to_owned(),
@@ -141,7 +165,7 @@ fn options(user: &Principal, owner: &str) -> OperatorOptions {
         gateway: None,
         args: [
             "--inventory-interval",
-            "1s",
+            inventory_interval,
             "--log-format",
             "json",
             "--log-filter",
@@ -153,6 +177,7 @@ fn options(user: &Principal, owner: &str) -> OperatorOptions {
 }
 
 /// One scenario's own part of the world.
+#[derive(Clone)]
 pub(crate) struct Scene {
     pub(crate) stage: &'static Stage,
     pub(crate) cluster: &'static Cluster,
@@ -305,6 +330,11 @@ impl Scene {
         .await
     }
 
+    /// Says that the operator is meant to try to delete this repository, at most once with success.
+    pub(crate) fn expect_deletion(&self, repository: &str) {
+        self.stage.ledger.expect(&self.account, repository);
+    }
+
     /// Deletes a Repository without waiting for its end.
     pub(crate) async fn delete(&self, name: &str) -> Result<()> {
         let delete = [
@@ -373,17 +403,18 @@ impl Scene {
 
     /// Whether ECR has a repository of that name.
     pub(crate) async fn exists(&self, name: &str) -> Result<bool> {
-        let repositories = self
-            .ecr()
-            .await?
-            .describe_repositories()
-            .send()
-            .await?
-            .repositories
-            .unwrap_or_default();
-        Ok(repositories
-            .iter()
-            .any(|repository| repository.repository_name() == Some(name)))
+        Ok(self.repositories().await?.iter().any(|repository| repository == name))
+    }
+
+    /// The names of all repositories that ECR has.
+    pub(crate) async fn repositories(&self) -> Result<Vec<String>> {
+        let ecr = self.ecr().await?;
+        let all = ecr.describe_repositories().into_paginator().items().send();
+        let all = all.collect::<Result<Vec<_>, _>>().await?;
+        Ok(all
+            .into_iter()
+            .filter_map(|repository| repository.repository_name)
+            .collect())
     }
 
     /// A repository's tags as ECR has them.
@@ -472,7 +503,8 @@ pub(crate) fn message(object: &Value) -> &str {
         .unwrap_or_default()
 }
 
-fn tail(log: &str) -> String {
+/// The last lines of a log.
+pub(crate) fn tail(log: &str) -> String {
     let lines: Vec<&str> = log.lines().collect();
     lines[lines.len().saturating_sub(30)..].join("\n")
 }

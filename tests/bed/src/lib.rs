@@ -36,7 +36,7 @@ mod rights;
 mod tasks;
 mod wait;
 
-pub use aws::{Aws, Call, Calls, Effect, Fault, FaultState, Image, Moment, Policy, Principal};
+pub use aws::{Aws, Call, Calls, Deletion, Effect, Fault, FaultState, Image, Moment, Policy, Principal};
 pub use bed::{Bed, Output};
 pub use clone::root;
 pub use cluster::{Cluster, ControlPlane, Gateway, NAMESPACE, SERVICE_ACCOUNT, Write, Writes};

@@ -1,4 +1,4 @@
-//! The count of signed calls: exact per operation, and the latest ones in detail.
+//! The count of signed calls: exact per operation, and the latest ones in detail; and every deletion there ever was.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -19,6 +19,53 @@ pub(crate) struct Call {
     /// `ok`, or the error code that was answered.
     pub(crate) outcome: String,
     pub(crate) repository: Option<String>,
+}
+
+/// A call that deletes a repository or images, and what it came to in the registry itself: `ok` if it was carried out,
+/// also when a fault took its answer away; otherwise the code of its refusal, or `abandoned` if it never got so far.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Deletion {
+    pub(crate) operation: String,
+    pub(crate) account: String,
+    pub(crate) region: String,
+    pub(crate) principal: Option<String>,
+    pub(crate) repository: Option<String>,
+    pub(crate) outcome: String,
+}
+
+/// All of them since the start: no reset forgets one, and none is pushed out by later calls.
+#[derive(Default)]
+pub(crate) struct Deletions(Mutex<Vec<Deletion>>);
+
+impl Deletions {
+    /// Enters a call that is about to be carried out, if it is one of those; gives its place for [`Self::end`].
+    pub(crate) fn begin(&self, call: &Call) -> Option<usize> {
+        if !matches!(call.operation.as_str(), "DeleteRepository" | "BatchDeleteImage") {
+            return None;
+        }
+        let mut all = self.0.lock();
+        all.push(Deletion {
+            operation: call.operation.clone(),
+            account: call.account.clone(),
+            region: call.region.clone(),
+            principal: call.principal.clone(),
+            repository: call.repository.clone(),
+            outcome: "abandoned".to_owned(),
+        });
+        Some(all.len() - 1)
+    }
+
+    /// Says what came of it.
+    pub(crate) fn end(&self, place: Option<usize>, outcome: &str) {
+        let mut all = self.0.lock();
+        if let Some(deletion) = place.and_then(|place| all.get_mut(place)) {
+            outcome.clone_into(&mut deletion.outcome);
+        }
+    }
+
+    pub(crate) fn report(&self) -> Vec<Deletion> {
+        self.0.lock().clone()
+    }
 }
 
 /// What `GET /calls` answers.

@@ -112,10 +112,15 @@ async fn with_faults(
     request: AwsRequest,
 ) -> Result<Outcome, Cut> {
     let strikes = world.faults.strikes(&call.operation, &call.account, &call.region);
+    let deletion = world.deletions.begin(call);
     if let Some(error) = faults::suffer(&strikes, When::Before).await? {
+        world.deletions.end(deletion, error.code());
         return Ok(Err(error));
     }
     let outcome = carry_out(world, service, caller, request).await;
+    // Before the answer can be lost: what counts is what became of the repository.
+    let code = outcome.as_ref().map_or_else(AwsServiceError::code, |_| "ok");
+    world.deletions.end(deletion, code);
     match faults::suffer(&strikes, When::After).await? {
         Some(error) => Ok(Err(error)),
         None => Ok(outcome),

@@ -15,7 +15,7 @@ use fakecloud_iam::{IamState, SharedIamState};
 use fakecloud_sqs::SqsService;
 use parking_lot::RwLock;
 
-use crate::calls::Calls;
+use crate::calls::{Calls, Deletions};
 use crate::events::EventQueues;
 use crate::faults::Faults;
 use crate::principals::Principals;
@@ -38,6 +38,7 @@ pub(crate) struct World {
     pub(crate) registries: Registries,
     pub(crate) tokens: Tokens,
     pub(crate) calls: Calls,
+    pub(crate) deletions: Deletions,
     pub(crate) faults: Faults,
     pub(crate) event_queues: EventQueues,
     /// Accounts that repository policies may not name, as if they did not exist.
@@ -63,6 +64,7 @@ impl World {
             iam_state,
             tokens: Tokens::default(),
             calls: Calls::default(),
+            deletions: Deletions::default(),
             faults: Faults::default(),
             event_queues: EventQueues::default(),
             unknown_accounts: RwLock::default(),

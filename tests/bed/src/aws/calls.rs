@@ -39,6 +39,24 @@ pub struct Call {
     pub repository: Option<String>,
 }
 
+/// A call that deletes a repository or images. All since the start of the stand-in are kept, whatever is reset.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Deletion {
+    /// `DeleteRepository` or `BatchDeleteImage`.
+    pub operation: String,
+    /// Whose registry.
+    pub account: String,
+    /// In which Region.
+    pub region: String,
+    /// The caller's ARN, if it is known.
+    pub principal: Option<String>,
+    /// The repository that it names.
+    pub repository: Option<String>,
+    /// `ok` if it was carried out, whether or not its answer got through; else the code with which it was refused, or
+    /// `abandoned` if it was given up before either.
+    pub outcome: String,
+}
+
 impl Calls {
     /// How often an operation was called.
     #[must_use]
@@ -57,6 +75,11 @@ impl Aws {
     /// The calls to all registries.
     pub async fn all_calls(&self) -> Result<Calls> {
         self.ask(Method::GET, "calls", &[], None).await
+    }
+
+    /// Every call to delete a repository or images, by whomever, since the start: no reset forgets one.
+    pub async fn deletions(&self) -> Result<Vec<Deletion>> {
+        self.ask(Method::GET, "deletions", &[], None).await
     }
 
     /// Counts the calls to one registry from zero again.

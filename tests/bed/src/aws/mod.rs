@@ -21,7 +21,7 @@ use crate::artifacts;
 use crate::bed::Bed;
 use crate::process::Process;
 
-pub use calls::{Call, Calls};
+pub use calls::{Call, Calls, Deletion};
 pub use faults::{Effect, Fault, FaultState, Moment};
 pub use images::Image;
 pub use principals::{Policy, Principal};

@@ -137,6 +137,32 @@ async fn faults_strike_where_and_as_often_as_they_say() -> Result<()> {
 }
 
 #[tokio::test]
+async fn deletions_are_remembered_whatever_is_reset_and_lost() -> Result<()> {
+    let aws = Aws::start(&Bed::new()?).await?;
+    let ecr = aws.ecr(REGION, &aws.admin(ACCOUNT).await?);
+    assert!(ecr.delete_repository().repository_name("none").send().await.is_err());
+    create_repository(&aws, "app").await?;
+    aws.inject(&Fault::new("DeleteRepository", Effect::Disconnect).after())
+        .await?;
+    assert!(ecr.delete_repository().repository_name("app").send().await.is_err());
+    aws.reset_all_calls().await?;
+    let deletions = aws.deletions().await?;
+    let outcomes = |name: &str| -> Vec<&str> {
+        let of = deletions.iter().filter(|it| it.repository.as_deref() == Some(name));
+        of.map(|it| it.outcome.as_str()).collect()
+    };
+    assert_eq!(outcomes("none"), ["RepositoryNotFoundException"]);
+    assert_eq!(outcomes("app").first(), Some(&"ok"), "{deletions:?}");
+    assert!(!outcomes("app")[1..].contains(&"ok"), "{deletions:?}");
+    assert!(
+        deletions
+            .iter()
+            .all(|it| it.account == ACCOUNT && it.principal.is_some())
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_held_call_goes_on_when_it_is_released() -> Result<()> {
     let aws = Aws::start(&Bed::new()?).await?;
     let ecr = aws.ecr(REGION, &aws.admin(ACCOUNT).await?);

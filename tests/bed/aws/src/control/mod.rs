@@ -65,6 +65,7 @@ pub(crate) async fn serve(listener: TcpListener, world: Arc<World>) -> std::io::
         .route("/event-queue", put(registries::event_queue))
         .route("/calls", get(calls))
         .route("/calls/reset", post(reset_calls))
+        .route("/deletions", get(deletions))
         .route("/delay", put(delay))
         .route("/faults", post(faults::add).get(faults::list).delete(faults::clear))
         .route("/faults/{id}", delete(faults::remove))
@@ -83,6 +84,10 @@ async fn calls(State(world): State<Arc<World>>, filter: Result<Query<Filter>, Qu
 async fn reset_calls(State(world): State<Arc<World>>, Body(filter): Body<Filter>) -> Json<Value> {
     world.calls.reset(&filter);
     Json(json!({}))
+}
+
+async fn deletions(State(world): State<Arc<World>>) -> Json<Value> {
+    Json(json!(world.deletions.report()))
 }
 
 /// How long each signed call's answer is held back.

@@ -1,0 +1,221 @@
+//! Drills: an act is done over and over, each time with something going wrong at another of the AWS calls that the
+//! operator makes for it. A kind of object joins with a [`Drill`] of its own.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use bed::{Cluster, Effect, Fault, Gateway, Operator, eventually};
+
+use crate::support::{LIMIT, REGION, Scene, Stage, tail};
+
+/// What is done to an object, and how it must end.
+///
+/// Each round has a number of its own, for names that no other round has.
+pub(crate) trait Drill {
+    /// Sets up what the act needs, and names the registry whose calls count. Settled when it returns.
+    async fn prepare(&self, theatre: &Theatre, round: usize) -> Result<Scene>;
+
+    /// Asks for what is drilled: applies, edits or deletes an object, and does not wait.
+    async fn act(&self, scene: &Scene, round: usize) -> Result<()>;
+
+    /// Waits until it is as asked, then looks into ECR itself: all of it is there, nothing twice, nothing left over.
+    async fn settled(&self, scene: &Scene, round: usize) -> Result<()>;
+}
+
+/// A cluster and an operator to be killed at will.
+pub(crate) struct Theatre {
+    pub(crate) stage: &'static Stage,
+    pub(crate) cluster: &'static Cluster,
+    operator: Operator,
+    /// What the operator's way to the apiserver goes through.
+    gateway: Gateway,
+}
+
+/// A call's answer is lost where the SDK tries it this often.
+const ATTEMPTS: u64 = 3;
+
+impl Theatre {
+    /// `name` is unique in the bed.
+    pub(crate) async fn open(stage: &'static Stage, name: &str) -> Result<Self> {
+        let cluster = stage.bare_cluster(name).await?;
+        let gateway = cluster.gateway(bed::NAMESPACE, bed::SERVICE_ACCOUNT).await?;
+        let operator = stage.quiet_operator(name, cluster, &gateway).await?;
+        Ok(Self {
+            stage,
+            cluster,
+            operator,
+            gateway,
+        })
+    }
+
+    /// A scene whose Registry is there and settled.
+    pub(crate) async fn scene(&self, name: &str) -> Result<Scene> {
+        let scene = self.stage.scene_on(self.cluster, name).await?;
+        scene.registry(serde_json::json!({})).await?;
+        Ok(scene)
+    }
+
+    /// Kills the operator at each of the calls that the act takes: the call is carried out, and its answer is never seen.
+    pub(crate) async fn killed_at_every_call(&self, drill: &impl Drill) -> Result<()> {
+        let mut calls = self.clean(drill).await?;
+        let mut struck = Vec::new();
+        for nth in 1..=calls.len() {
+            let round = async {
+                let scene = self.ready(drill, nth).await?;
+                let answerless = Fault::new("ecr:*", Effect::Hold)
+                    .after()
+                    .registry(&scene.account, REGION);
+                let fault = self.stage.aws.inject(&answerless.nth(u64::try_from(nth)?)).await?;
+                drill.act(&scene, nth).await?;
+                self.stage.aws.held(&fault, LIMIT).await?;
+                self.operator.kill();
+                self.stage.aws.remove_fault(&fault).await?;
+                // The stand-in notes the call when it has noticed that nobody waits for its answer.
+                let held = eventually(LIMIT, "the call to be noted", async || {
+                    let calls = self.calls(&scene).await?;
+                    calls.get(nth - 1).cloned().with_context(|| format!("{calls:?}"))
+                });
+                struck.push(held.await?);
+                self.operator.restart().await?;
+                drill.settled(&scene, nth).await?;
+                self.idle().await
+            };
+            self.told(round.await, &format!("killed at call {nth} of {calls:?}"))?;
+        }
+        struck.sort();
+        calls.sort();
+        ensure!(
+            struck == calls,
+            "killed at {struck:?}, which are not the calls {calls:?}"
+        );
+        Ok(())
+    }
+
+    /// Kills the operator after each of the writes to the cluster that the act takes, before it sees the answer.
+    pub(crate) async fn killed_at_every_write(&self, drill: &impl Drill) -> Result<()> {
+        self.clean(drill).await?;
+        self.idle().await?;
+        let writes = self.gateway.writes();
+        ensure!(!writes.is_empty(), "the act writes nothing to the cluster");
+        for nth in 1..=writes.len() {
+            let round = async {
+                let scene = self.ready(drill, nth).await?;
+                self.gateway.hold_after(nth);
+                drill.act(&scene, nth).await?;
+                self.gateway.held(LIMIT).await?;
+                self.operator.kill();
+                self.gateway.reset();
+                self.operator.restart().await?;
+                drill.settled(&scene, nth).await?;
+                self.idle().await
+            };
+            self.told(round.await, &format!("killed at write {nth} of {writes:?}"))?;
+        }
+        Ok(())
+    }
+
+    /// Loses the answer to each write to the cluster once.
+    pub(crate) async fn write_answers_lost(&self, drill: &impl Drill) -> Result<()> {
+        self.clean(drill).await?;
+        self.idle().await?;
+        let writes = self.gateway.writes();
+        for nth in 1..=writes.len() {
+            let round = async {
+                let scene = self.ready(drill, nth).await?;
+                self.gateway.lose_answers(nth, 1);
+                drill.act(&scene, nth).await?;
+                drill.settled(&scene, nth).await?;
+                self.idle().await
+            };
+            self.told(round.await, &format!("the answer to write {nth} of {writes:?} lost"))?;
+        }
+        Ok(())
+    }
+
+    /// Loses each answer once, and then those of every writing call until the SDK gives up.
+    pub(crate) async fn answers_lost(&self, drill: &impl Drill) -> Result<()> {
+        let calls = self.clean(drill).await?;
+        let lost = |operation: &str| Fault::new(operation, Effect::Disconnect).after();
+        let mut faults = Vec::new();
+        for nth in 1..=calls.len() {
+            faults.push((lost("ecr:*").nth(u64::try_from(nth)?), 1));
+        }
+        let writes = calls.iter().filter(|operation| is_write(operation));
+        for operation in writes.collect::<BTreeSet<_>>() {
+            faults.push((lost(operation).times(ATTEMPTS), ATTEMPTS));
+        }
+        for (round, (fault, times)) in (1..).zip(faults) {
+            let what = format!("{fault:?} in {calls:?}");
+            let round = async {
+                let scene = self.ready(drill, round).await?;
+                let id = self.stage.aws.inject(&fault.registry(&scene.account, REGION)).await?;
+                drill.act(&scene, round).await?;
+                drill.settled(&scene, round).await?;
+                let state = self.stage.aws.fault(&id).await?;
+                // A write that was seen to be done is not tried again as often as it could be.
+                ensure!((1..=times).contains(&state.injected), "{state:?}");
+                self.stage.aws.remove_fault(&id).await
+            };
+            self.told(round.await, &what)?;
+        }
+        Ok(())
+    }
+
+    /// A run without any fault; gives the operations that the act takes.
+    async fn clean(&self, drill: &impl Drill) -> Result<Vec<String>> {
+        let run = async {
+            let scene = self.ready(drill, 0).await?;
+            drill.act(&scene, 0).await?;
+            drill.settled(&scene, 0).await?;
+            let calls = self.calls(&scene).await?;
+            ensure!(!calls.is_empty(), "the act takes no calls");
+            Ok(calls)
+        };
+        self.told(run.await, "without a fault")
+    }
+
+    /// Waits until nothing is under way: what an operator looks at when it starts is no part of the next round.
+    async fn idle(&self) -> Result<()> {
+        eventually(LIMIT, "the operator to be idle", async || {
+            let metrics = self.operator.metrics().await?;
+            let busy = metrics
+                .lines()
+                .filter(|line| line.starts_with("ecr_operator_reconciles_in_flight{") && !line.ends_with(" 0"));
+            let busy: Vec<_> = busy.collect();
+            ensure!(busy.is_empty(), "{busy:?}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// A prepared scene, with calls and writes counted from zero.
+    async fn ready(&self, drill: &impl Drill, round: usize) -> Result<Scene> {
+        let scene = drill.prepare(self, round).await?;
+        self.stage.aws.reset_calls(&scene.account, REGION).await?;
+        self.gateway.reset();
+        Ok(scene)
+    }
+
+    /// The operator's calls to the registry in order, by operation.
+    async fn calls(&self, scene: &Scene) -> Result<Vec<String>> {
+        let calls = self.stage.aws.calls(&scene.account, REGION).await?.calls;
+        let ours = calls.into_iter().filter(|call| {
+            let principal = call.principal.as_deref().unwrap_or_default();
+            principal.contains("/ecr-operator") && !call.operation.contains(':')
+        });
+        Ok(ours.map(|call| call.operation).collect())
+    }
+
+    fn told<T>(&self, result: Result<T>, what: &str) -> Result<T> {
+        result.map_err(|error| {
+            let log = tail(&self.operator.process().log());
+            anyhow!("{what}: {error:#}\nthe drilled operator's log ends with:\n{log}")
+        })
+    }
+}
+
+fn is_write(operation: &str) -> bool {
+    !["Describe", "List", "Get", "BatchGet"]
+        .iter()
+        .any(|read| operation.starts_with(read))
+}
