@@ -152,8 +152,7 @@ impl Theatre {
                 drill.act(&scene, round).await?;
                 drill.settled(&scene, round).await?;
                 let state = self.stage.aws.fault(&id).await?;
-                // A write that was seen to be done is not tried again as often as it could be.
-                ensure!((1..=times).contains(&state.injected), "{state:?}");
+                ensure!(state.injected == times, "{state:?}");
                 self.stage.aws.remove_fault(&id).await
             };
             self.told(round.await, &what)?;
