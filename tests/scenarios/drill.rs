@@ -56,6 +56,7 @@ impl Theatre {
     }
 
     /// Kills the operator at each of the calls that the act takes: the call is carried out, and its answer is never seen.
+    /// Then at each that writes, before it is carried out: what was done towards it must not count as if it were.
     pub(crate) async fn killed_at_every_call(&self, drill: &impl Drill) -> Result<()> {
         let mut calls = self.clean(drill).await?;
         let mut struck = Vec::new();
@@ -81,6 +82,28 @@ impl Theatre {
                 self.idle().await
             };
             self.told(round.await, &format!("killed at call {nth} of {calls:?}"))?;
+        }
+        let writes = (1..).zip(&calls).filter(|(_, operation)| is_write(operation));
+        for (round, (nth, _)) in (calls.len() + 1..).zip(writes) {
+            let killed = async {
+                let scene = self.ready(drill, round).await?;
+                let hold = Fault::new("ecr:*", Effect::Hold).registry(&scene.account, REGION);
+                let fault = self.stage.aws.inject(&hold.nth(nth)).await?;
+                drill.act(&scene, round).await?;
+                self.stage.aws.held(&fault, LIMIT).await?;
+                self.operator.kill();
+                eventually(LIMIT, "the call to be given up", async || {
+                    let state = self.stage.aws.fault(&fault).await?;
+                    ensure!(state.held == 0, "{state:?}");
+                    Ok(())
+                })
+                .await?;
+                self.stage.aws.remove_fault(&fault).await?;
+                self.operator.restart().await?;
+                drill.settled(&scene, round).await?;
+                self.idle().await
+            };
+            self.told(killed.await, &format!("killed before call {nth} of {calls:?}"))?;
         }
         struck.sort();
         calls.sort();
