@@ -85,11 +85,14 @@ fn print(text: &str) -> Outcome {
 
 /// Runs a command that talks to the network.
 fn block_on<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| format!("the runtime could not be started: {error}"))?
-        .block_on(work)
+        .map_err(|error| format!("the runtime could not be started: {error}"))?;
+    let outcome = runtime.block_on(work);
+    // A lookup of a name that hangs would hold up the end, and with it a leader that lost its lead.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// The cluster that the kubeconfig, or the pod's service account, points to.

@@ -38,6 +38,9 @@ use crate::{
     telemetry::{self, LogFormat},
 };
 
+/// How long the first answer of the apiserver is waited for.
+const ANSWER: Duration = Duration::from_secs(20);
+
 /// How long reconciles that are under way may take to end after SIGTERM. Kubernetes gives a pod 30 s.
 const GRACE: Duration = Duration::from_secs(25);
 
@@ -127,6 +130,8 @@ pub(super) fn main(args: Args) -> Outcome {
 }
 
 async fn run(args: Args) -> Result<(), String> {
+    // First of all: a process 1 that handles no SIGTERM does not hear it.
+    let shutdown = stop_signal()?.shared();
     let cluster = super::cluster().await?;
     let gate = Gate::closed();
     let client = super::gated(cluster.clone(), &gate)?;
@@ -186,7 +191,6 @@ async fn run(args: Args) -> Result<(), String> {
     };
     tokio::spawn(server::serve(listener, served));
 
-    let shutdown = stop_signal()?.shared();
     // Whoever stands by is ready for its work, which is to wait; or no rollout of two replicas would ever end.
     let lead = candidate.wait_for_lead(|| readiness.done(lead::LEASE));
     let mut leader = tokio::select! {
@@ -198,12 +202,15 @@ async fn run(args: Args) -> Result<(), String> {
         repositories: repositories_writer,
         namespaces: namespaces_writer,
     };
-    tokio::select! {
-        () = work(Arc::clone(&ctx), writers, hinted, shutdown) => {}
+    let finished = tokio::select! {
+        finished = work(Arc::clone(&ctx), writers, hinted, shutdown) => finished,
         why = leader.keep() => return Err(format!("the lead is lost: {why}; start the program again to stand by")),
-    }
+    };
     ctx.events.flush().await;
-    leader.hand_over().await;
+    match finished {
+        true => leader.hand_over().await,
+        false => leader.let_run_out(),
+    }
     Ok(())
 }
 
@@ -214,13 +221,13 @@ struct Writers {
     namespaces: store::Writer<PartialObjectMeta<Namespace>>,
 }
 
-/// Runs the controllers until `shutdown`, then finishes the reconciles under way.
+/// Runs the controllers until `shutdown`, then finishes the reconciles under way. False where some had to be cut off.
 async fn work(
     ctx: Arc<Context<World>>,
     writers: Writers,
     hinted: mpsc::UnboundedReceiver<Hint>,
     shutdown: impl Future<Output = ()> + Clone + Send + 'static,
-) {
+) -> bool {
     let readiness = ctx.world.readiness.clone();
     // Before anybody asks: a reconcile of one kind waits for the lists of the others.
     for list in [
@@ -249,7 +256,7 @@ async fn work(
     let meant = hinted.flat_map(move |hint| futures::stream::iter(meaning.world.meant(&hint)));
     let of_repositories = spawn::run::<Repository>(Arc::clone(&ctx), watched, meant, readiness, shutdown.clone());
 
-    // Tasks of their own: nothing they do may delay the renewal of the Lease.
+    // Tasks of their own: no reconcile may delay the renewal of the Lease.
     let mut controllers = JoinSet::new();
     controllers.spawn(of_registries);
     controllers.spawn(of_repositories);
@@ -259,20 +266,28 @@ async fn work(
         tokio::time::sleep(GRACE).await;
     };
     tokio::select! {
-        () = async { while controllers.join_next().await.is_some() {} } => tracing::info!("stopped"),
-        () = stopped => tracing::warn!(grace_s = GRACE.as_secs(), "stopped with reconciles still under way"),
-        () = namespaces => {}
+        () = async { while controllers.join_next().await.is_some() {} } => {
+            tracing::info!("stopped");
+            true
+        }
+        () = stopped => {
+            tracing::warn!(grace_s = GRACE.as_secs(), "stopped with reconciles still under way");
+            false
+        }
+        () = namespaces => false,
     }
 }
 
 /// The UID of the namespace `kube-system`, by which clusters are commonly told apart.
 pub(super) async fn cluster_uid(client: &Client) -> Result<String, String> {
-    let system = Api::<Namespace>::all(client.clone())
-        .get_metadata("kube-system")
+    let namespaces = Api::<Namespace>::all(client.clone());
+    let why = |error: &dyn std::fmt::Display| {
+        format!("the namespace kube-system, whose UID identifies the cluster, could not be read: {error}")
+    };
+    let system = tokio::time::timeout(ANSWER, namespaces.get_metadata("kube-system"))
         .await
-        .map_err(|error| {
-            format!("the namespace kube-system, whose UID identifies the cluster, could not be read: {error}")
-        })?;
+        .map_err(|_| why(&format!("no answer within {} s", ANSWER.as_secs())))?
+        .map_err(|error| why(&error))?;
     system
         .metadata
         .uid

@@ -38,6 +38,9 @@ enum Message {
     Flush(oneshot::Sender<()>),
 }
 
+/// How long one Event may take to be published: those after it wait.
+const ANSWER: Duration = Duration::from_secs(10);
+
 /// How long the last Events may take to be published when the program stops.
 const FLUSH: Duration = Duration::from_secs(1);
 
@@ -101,12 +104,13 @@ async fn publish(client: Client, mut waiting: mpsc::Receiver<Message>) {
         let namespace = object.namespace.clone().unwrap_or_else(|| "default".into());
         let event = event(object, news, reason, note, &instance, Timestamp::now());
         let api = Api::<Event>::namespaced(client.clone(), &namespace);
-        match api.create(&PostParams::default(), &event).await {
-            Ok(_) => {
+        match tokio::time::timeout(ANSWER, api.create(&PostParams::default(), &event)).await {
+            Ok(Ok(_)) => {
                 told.insert(hasher.finish(), Instant::now());
             }
             // The namespace of a deleted object may be going away with it.
-            Err(error) => tracing::debug!(%error, reason, "an Event could not be published"),
+            Ok(Err(error)) => tracing::debug!(%error, reason, "an Event could not be published"),
+            Err(_) => tracing::debug!(reason, "an Event got no answer"),
         }
     }
 }

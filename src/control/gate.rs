@@ -1,7 +1,7 @@
 //! The one gate that every write passes, to AWS and to Kubernetes: open only while this process surely leads.
 //!
 //! ECR and Kubernetes have no fencing: nothing on their side refuses the write of a former leader. So the gate closes
-//! before anybody else may lead, and a call that is under way when it closes is given up.
+//! before anybody else may lead, and a call that is under way then is given up when it next wakes.
 
 use std::{
     future::{Future, poll_fn},

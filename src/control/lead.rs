@@ -43,6 +43,8 @@ pub(crate) struct Candidate {
 /// The Lease as it was last seen.
 struct Seen {
     lease: Option<Lease>,
+    /// It was deleted since. Whoever held it may not know yet, so it counts for as long as if it had just been renewed.
+    gone: bool,
     /// When it last changed before our eyes.
     since: Instant,
 }
@@ -62,16 +64,18 @@ impl Seen {
         (!holder.is_empty()).then_some(holder)
     }
 
-    /// Another holder's lease counts for as long as that holder says, from when it was seen to be renewed.
-    fn next(&self, candidate: &str, now: Instant) -> Move {
+    /// Another holder's lease counts for as long as that holder says, or else as ours would, from when it was seen to be
+    /// renewed.
+    fn next(&self, candidate: &str, duration: Duration, now: Instant) -> Move {
         let seconds = self
             .lease
             .as_ref()
-            .and_then(|lease| lease.spec.as_ref()?.lease_duration_seconds);
+            .and_then(|lease| lease.spec.as_ref()?.lease_duration_seconds)
+            .and_then(|seconds| u64::try_from(seconds).ok())
+            .filter(|seconds| *seconds > 0);
         match self.holder() {
             Some(holder) if holder != candidate => {
-                let seconds = u64::try_from(seconds.unwrap_or_default()).unwrap_or_default();
-                let end = self.since + Duration::from_secs(seconds);
+                let end = self.since + seconds.map_or(duration, Duration::from_secs);
                 if now >= end { Move::Take } else { Move::Wait(end) }
             }
             _ => Move::Take,
@@ -80,6 +84,15 @@ impl Seen {
 
     /// Takes over what a watch or a read shows. One that shows the same again proves no renewal.
     fn update(&mut self, lease: Option<Lease>) {
+        let Some(lease) = lease else {
+            if !self.gone {
+                self.gone = true;
+                self.since = Instant::now();
+            }
+            return;
+        };
+        self.gone = false;
+        let lease = Some(lease);
         let version = |lease: &Option<Lease>| lease.as_ref().map(|lease| (lease.uid(), lease.resource_version()));
         if version(&lease) != version(&self.lease) {
             self.since = Instant::now();
@@ -101,23 +114,29 @@ impl Candidate {
         }
     }
 
-    /// Waits until it leads; `standing_by` is called each time somebody else is seen to.
+    /// Waits until it leads; `standing_by` is called when another is seen to.
     pub(crate) async fn wait_for_lead(self, standing_by: impl Fn()) -> Leader {
         let mut changes = pin!(watcher::watch_object(self.api.clone(), LEASE).default_backoff());
+        let lease = self.first(changes.as_mut()).await;
         let mut known = Seen {
-            lease: self.first(changes.as_mut()).await,
+            gone: lease.is_none(),
+            lease,
             since: Instant::now(),
         };
         let mut told = None;
         loop {
-            match known.next(&self.name, Instant::now()) {
-                Move::Take => match self.take(known.lease.as_ref()).await {
+            match known.next(&self.name, self.duration, Instant::now()) {
+                Move::Take => match self.take(known.lease.as_ref().filter(|_| !known.gone)).await {
                     Ok(lease) => {
                         tracing::info!(holder = self.name, "leading");
                         return Leader { candidate: self, lease };
                     }
                     Err(error) => {
-                        tracing::debug!(%error, "the Lease could not be taken");
+                        if error.is_conflict() {
+                            tracing::debug!(%error, "somebody else took the Lease");
+                        } else {
+                            tracing::warn!(%error, "the Lease could not be taken and is tried again");
+                        }
                         tokio::time::sleep(self.duration / 10).await;
                         if let Ok(lease) = self.read().await {
                             known.update(lease);
@@ -146,14 +165,20 @@ impl Candidate {
 
     async fn first(&self, mut changes: impl Stream<Item = watcher::Result<Option<Lease>>> + Unpin) -> Option<Lease> {
         loop {
-            match changes.next().await {
-                Some(Ok(lease)) => return lease,
-                Some(Err(error)) => tracing::warn!(
+            // A connection that was lost without a word would be waited on for ever.
+            match tokio::time::timeout(self.duration, changes.next()).await {
+                Err(_) => {
+                    if let Ok(lease) = self.read().await {
+                        return lease;
+                    }
+                }
+                Ok(Some(Ok(lease))) => return lease,
+                Ok(Some(Err(error))) => tracing::warn!(
                     %error,
                     "the Lease {LEASE} could not be read and is tried again; the ServiceAccount needs get, list, watch, \
                      create and update on leases in the operator's namespace"
                 ),
-                None => tokio::time::sleep(self.duration / 10).await,
+                Ok(None) => tokio::time::sleep(self.duration / 10).await,
             }
         }
     }
@@ -203,6 +228,11 @@ impl Candidate {
         within(self.duration / 3, self.api.get_opt(LEASE)).await
     }
 
+    fn holds(&self, lease: &Lease) -> bool {
+        let spec = lease.spec.as_ref();
+        spec.is_some_and(|spec| spec.holder_identity.as_deref() == Some(&self.name))
+    }
+
     fn seconds(&self) -> i32 {
         i32::try_from(self.duration.as_secs()).unwrap_or(i32::MAX)
     }
@@ -214,13 +244,20 @@ pub(crate) struct Leader {
     lease: Lease,
 }
 
-/// Why a Lease could not be written.
+/// Why a Lease could not be read or written.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("no answer within {} ms", .0.as_millis())]
     Late(Duration),
     #[error(transparent)]
     Kube(#[from] kube::Error),
+}
+
+impl Failure {
+    /// Somebody else wrote or created it first.
+    fn is_conflict(&self) -> bool {
+        matches!(self, Self::Kube(kube::Error::Api(status)) if status.code == 409)
+    }
 }
 
 impl Leader {
@@ -238,7 +275,7 @@ impl Leader {
                 Ok(true) => pause = duration / 3,
                 Ok(false) => {
                     gate.close();
-                    return "somebody else holds the Lease".into();
+                    return "the Lease is somebody else's, or gone".into();
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the Lease could not be renewed and is tried again");
@@ -248,25 +285,24 @@ impl Leader {
         }
     }
 
-    /// False where somebody else holds it.
+    /// False where somebody else holds it, or nobody.
     async fn renew(&mut self) -> Result<bool, Failure> {
+        let seconds = self.candidate.seconds();
         let renewed = |lease: &Lease| {
             let mut lease = lease.clone();
             if let Some(spec) = &mut lease.spec {
                 spec.renew_time = Some(MicroTime(Timestamp::now()));
+                // Somebody may have edited it, and others wait for as long as it says.
+                spec.lease_duration_seconds = Some(seconds);
             }
             lease
         };
         match self.candidate.write(&renewed(&self.lease), false).await {
             // An answer of ours may have been lost, or somebody put a label on it: read who holds it.
             Err(Failure::Kube(kube::Error::Api(status))) if status.is_conflict() => {
-                let seen = Seen {
-                    lease: self.candidate.read().await?,
-                    since: Instant::now(),
-                };
-                match seen.lease {
-                    Some(ref lease) if seen.holder() == Some(&self.candidate.name) => {
-                        self.lease = self.candidate.write(&renewed(lease), false).await?;
+                match self.candidate.read().await? {
+                    Some(lease) if self.candidate.holds(&lease) => {
+                        self.lease = self.candidate.write(&renewed(&lease), false).await?;
                         Ok(true)
                     }
                     _ => Ok(false),
@@ -280,24 +316,30 @@ impl Leader {
         }
     }
 
+    /// Keeps the Lease from being renewed and lets it run out: a write that was cut off may still be on its way.
+    pub(crate) fn let_run_out(self) {
+        self.candidate.gate.close();
+    }
+
     /// Gives the Lease up, so that whoever stands by takes it at once. Nothing is written after it.
     pub(crate) async fn hand_over(self) {
         self.candidate.gate.close();
         let free = async {
-            // The renewal that was under way may have been carried out: what we know may be old.
-            let Some(mut lease) = self.candidate.read().await? else {
-                return Ok(());
-            };
-            let spec = lease.spec.get_or_insert_default();
-            if spec.holder_identity.as_deref() != Some(&self.candidate.name) {
-                return Ok(());
+            loop {
+                // What we know may be old: a renewal that was under way may have been carried out.
+                let Some(mut lease) = self.candidate.read().await? else {
+                    return Ok(());
+                };
+                if !self.candidate.holds(&lease) {
+                    return Ok(());
+                }
+                lease.spec.get_or_insert_default().holder_identity = None;
+                let freed = self.candidate.api.replace(LEASE, &PostParams::default(), &lease).await;
+                match freed.map_err(Failure::from) {
+                    Err(error) if error.is_conflict() => {}
+                    other => return other.map(drop),
+                }
             }
-            spec.holder_identity = None;
-            self.candidate
-                .api
-                .replace(LEASE, &PostParams::default(), &lease)
-                .await?;
-            Ok::<_, Failure>(())
         };
         match tokio::time::timeout(HAND_OVER, free).await {
             Ok(Ok(())) => tracing::info!("the Lease is free"),
@@ -338,15 +380,25 @@ mod tests {
     }
 
     fn seen(lease: Option<Lease>, since: Instant) -> Seen {
-        Seen { lease, since }
+        Seen {
+            lease,
+            gone: false,
+            since,
+        }
     }
 
     #[test]
     fn a_lease_of_nobody_or_of_ourselves_is_taken_at_once() {
         let now = Instant::now();
-        assert_eq!(seen(None, now).next("a", now), Move::Take);
-        assert_eq!(seen(Some(lease("", 15, "1")), now).next("a", now), Move::Take);
-        assert_eq!(seen(Some(lease("a", 15, "1")), now).next("a", now), Move::Take);
+        assert_eq!(seen(None, now).next("a", Duration::from_secs(15), now), Move::Take);
+        assert_eq!(
+            seen(Some(lease("", 15, "1")), now).next("a", Duration::from_secs(15), now),
+            Move::Take
+        );
+        assert_eq!(
+            seen(Some(lease("a", 15, "1")), now).next("a", Duration::from_secs(15), now),
+            Move::Take
+        );
     }
 
     #[test]
@@ -354,9 +406,34 @@ mod tests {
         let now = Instant::now();
         let seen = seen(Some(lease("b", 15, "1")), now);
         let end = now + Duration::from_secs(15);
-        assert_eq!(seen.next("a", now), Move::Wait(end));
-        assert_eq!(seen.next("a", now + Duration::from_millis(14_999)), Move::Wait(end));
-        assert_eq!(seen.next("a", end), Move::Take);
+        assert_eq!(seen.next("a", Duration::from_secs(15), now), Move::Wait(end));
+        assert_eq!(
+            seen.next("a", Duration::from_secs(15), now + Duration::from_millis(14_999)),
+            Move::Wait(end)
+        );
+        assert_eq!(seen.next("a", Duration::from_secs(15), end), Move::Take);
+    }
+
+    #[test]
+    fn a_lease_that_vanished_is_waited_out_too() {
+        let before = Instant::now().checked_sub(Duration::from_secs(14)).unwrap();
+        let mut known = seen(Some(lease("b", 15, "1")), before);
+        known.update(None);
+        let end = known.since + Duration::from_secs(15);
+        assert!(known.since > before);
+        assert_eq!(known.next("a", Duration::from_secs(15), known.since), Move::Wait(end));
+        known.update(None);
+        assert_eq!(known.next("a", Duration::from_secs(15), end), Move::Take);
+    }
+
+    #[test]
+    fn a_lease_without_a_valid_duration_counts_as_long_as_ours() {
+        let now = Instant::now();
+        let end = now + Duration::from_secs(15);
+        for seconds in [0, -1] {
+            let known = seen(Some(lease("b", seconds, "1")), now);
+            assert_eq!(known.next("a", Duration::from_secs(15), now), Move::Wait(end));
+        }
     }
 
     #[test]

@@ -87,6 +87,13 @@ pub(crate) async fn run<K: Managed>(
     let waits = list_of::<K>();
     readiness.wait_for(waits.clone());
     let Watched { api, reader, writer } = watched;
+    // Without the first list the runner, which waits for it, would not end either.
+    let listed = readiness.clone();
+    let listing = waits.clone();
+    let stopped = async move {
+        shutdown.await;
+        listed.until_done(&listing).await;
+    };
     let (forgetting, missing) = (Arc::clone(&ctx), Arc::clone(&ctx));
     // What we write ourselves, status and finalizer, changes none of these, so it triggers nothing; a deletion raises the
     // generation. Generation alone would lose the annotations that ask for a look or allow a deletion.
@@ -135,7 +142,7 @@ pub(crate) async fn run<K: Managed>(
         |_, never, _| match *never {},
         ctx,
         reader,
-        queue.take_until(Box::pin(shutdown)),
+        queue.take_until(Box::pin(stopped)),
         controller::Config::default().concurrency(concurrency),
     )
     .for_each(|outcome| {
