@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use bed::{Cluster, Effect, Fault, Gateway, Operator, eventually};
+use bed::{Call, Cluster, Effect, Fault, Gateway, Operator, eventually};
 
 use crate::support::{LIMIT, REGION, Scene, Stage, tail};
 
@@ -71,12 +71,9 @@ impl Theatre {
                 self.stage.aws.held(&fault, LIMIT).await?;
                 self.operator.kill();
                 self.stage.aws.remove_fault(&fault).await?;
-                // The stand-in notes the call when it has noticed that nobody waits for its answer.
-                let held = eventually(LIMIT, "the call to be noted", async || {
-                    let calls = self.calls(&scene).await?;
-                    calls.get(nth - 1).cloned().with_context(|| format!("{calls:?}"))
-                });
-                struck.push(held.await?);
+                let died = self.died(&scene, nth).await?;
+                ensure!(died.carried_out, "{died:?}");
+                struck.push(died.operation);
                 self.operator.restart().await?;
                 drill.settled(&scene, nth).await?;
                 self.idle().await
@@ -84,7 +81,7 @@ impl Theatre {
             self.told(round.await, &format!("killed at call {nth} of {calls:?}"))?;
         }
         let writes = (1..).zip(&calls).filter(|(_, operation)| is_write(operation));
-        for (round, (nth, _)) in (calls.len() + 1..).zip(writes) {
+        for (round, (nth, operation)) in (calls.len() + 1..).zip(writes) {
             let killed = async {
                 let scene = self.ready(drill, round).await?;
                 let hold = Fault::new("ecr:*", Effect::Hold).registry(&scene.account, REGION);
@@ -99,6 +96,8 @@ impl Theatre {
                 })
                 .await?;
                 self.stage.aws.remove_fault(&fault).await?;
+                let died = self.died(&scene, usize::try_from(nth)?).await?;
+                ensure!(!died.carried_out && died.operation == *operation, "{died:?}");
                 self.operator.restart().await?;
                 drill.settled(&scene, round).await?;
                 self.idle().await
@@ -191,7 +190,7 @@ impl Theatre {
             drill.settled(&scene, 0).await?;
             let calls = self.calls(&scene).await?;
             ensure!(!calls.is_empty(), "the act takes no calls");
-            Ok(calls)
+            Ok(calls.into_iter().map(|call| call.operation).collect())
         };
         self.told(run.await, "without a fault")
     }
@@ -218,14 +217,25 @@ impl Theatre {
         Ok(scene)
     }
 
-    /// The operator's calls to the registry in order, by operation.
-    async fn calls(&self, scene: &Scene) -> Result<Vec<String>> {
+    /// The operator's calls to the registry in order.
+    async fn calls(&self, scene: &Scene) -> Result<Vec<Call>> {
         let calls = self.stage.aws.calls(&scene.account, REGION).await?.calls;
         let ours = calls.into_iter().filter(|call| {
             let principal = call.principal.as_deref().unwrap_or_default();
             principal.contains("/ecr-operator") && !call.operation.contains(':')
         });
-        Ok(ours.map(|call| call.operation).collect())
+        Ok(ours.collect())
+    }
+
+    /// The call that the operator died of.
+    async fn died(&self, scene: &Scene, nth: usize) -> Result<Call> {
+        // The stand-in notes a call when it has noticed that nobody waits for its answer.
+        eventually(LIMIT, "the call to be noted", async || {
+            let calls = self.calls(scene).await?;
+            let died = calls.get(nth - 1).filter(|call| call.outcome == "abandoned");
+            died.cloned().with_context(|| format!("{calls:?}"))
+        })
+        .await
     }
 
     fn told<T>(&self, result: Result<T>, what: &str) -> Result<T> {

@@ -10,6 +10,7 @@ const KEPT: usize = 20_000;
 
 /// One signed call and what came of it.
 #[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Call {
     pub(crate) seq: u64,
     pub(crate) operation: String,
@@ -18,6 +19,8 @@ pub(crate) struct Call {
     pub(crate) principal: Option<String>,
     /// `ok`, or the error code that was answered.
     pub(crate) outcome: String,
+    /// It came to the registry itself, which may have refused it; whatever became of its answer.
+    pub(crate) carried_out: bool,
     pub(crate) repository: Option<String>,
 }
 

@@ -77,6 +77,7 @@ async fn counted(
             region: signature.region.clone(),
             principal: known.map(|caller| caller.principal.arn.clone()),
             outcome: "abandoned".to_owned(),
+            carried_out: false,
             repository: repository(&body),
         },
     );
@@ -84,7 +85,7 @@ async fn counted(
         Err(error) => Ok(Err(error)),
         Ok(caller) => {
             let request = aws_request(&target, &caller, &signature.region, parts, body, request_id);
-            with_faults(world, &call.1, target.service, &caller, request).await
+            with_faults(world, &mut call.1, target.service, &caller, request).await
         }
     };
     call.1.outcome = match &outcome {
@@ -106,7 +107,7 @@ impl Drop for Pending<'_> {
 
 async fn with_faults(
     world: &Arc<World>,
-    call: &Call,
+    call: &mut Call,
     service: Service,
     caller: &Caller,
     request: AwsRequest,
@@ -118,6 +119,7 @@ async fn with_faults(
         return Ok(Err(error));
     }
     let outcome = carry_out(world, service, caller, request).await;
+    call.carried_out = true;
     // Before the answer can be lost: what counts is what became of the repository.
     let code = outcome.as_ref().map_or_else(AwsServiceError::code, |_| "ok");
     world.deletions.end(deletion, code);

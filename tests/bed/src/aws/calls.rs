@@ -22,6 +22,7 @@ pub struct Calls {
 
 /// One signed call.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Call {
     /// Its place among all calls.
     pub seq: u64,
@@ -35,6 +36,8 @@ pub struct Call {
     pub principal: Option<String>,
     /// `ok`, or the error code that was answered.
     pub outcome: String,
+    /// It came to the registry itself, which may have refused it; whatever became of its answer.
+    pub carried_out: bool,
     /// The repository that it names, if it names one.
     pub repository: Option<String>,
 }
