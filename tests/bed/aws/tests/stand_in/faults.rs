@@ -45,7 +45,7 @@ async fn calls_are_counted_with_what_came_of_them() {
     assert_eq!(calls["operations"], wanted);
     let first = json!({
         "seq": 1, "operation": "CreateRepository", "account": ACCOUNT, "region": REGION,
-        "principal": "arn:aws:iam::111122223333:user/admin", "outcome": "ok", "repository": "app",
+        "principal": "arn:aws:iam::111122223333:user/admin", "outcome": "ok", "carriedOut": true, "repository": "app",
     });
     assert_eq!(calls["calls"][0], first);
     assert_eq!(calls["calls"][1]["outcome"], "RepositoryAlreadyExistsException");
