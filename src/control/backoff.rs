@@ -10,9 +10,9 @@ const fn bounds(reason: Reason) -> (u64, u64) {
         // An edit of rights or of the object itself helps; the latter triggers at once.
         Reason::Denied | Reason::Invalid | Reason::Immutable | Reason::Exists | Reason::OwnedByAnother => (300, 3_600),
         Reason::Quota => (600, 3_600),
-        Reason::Throttled => (10, 600),
         Reason::NotEmpty | Reason::Protected => (30, 600),
-        Reason::Unavailable => (2, 300),
+        // What AWS throttles is slowed by the pace of all calls already; the pause need not do it again.
+        Reason::Throttled | Reason::Unavailable => (2, 300),
         _ => (60, 1_800),
     }
 }
@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn pauses_are_spread() {
-        assert_eq!(pause(Reason::Throttled, 1, 0.0).as_secs(), 8);
-        assert_eq!(pause(Reason::Throttled, 1, 1.0).as_secs(), 12);
+        assert_eq!(pause(Reason::Quota, 1, 0.0).as_secs(), 480);
+        assert_eq!(pause(Reason::Quota, 1, 1.0).as_secs(), 720);
     }
 }
