@@ -1,10 +1,9 @@
 //! Promise 2: each registry has one cluster that manages it.
 
 use anyhow::{Result, ensure};
-use bed::Cluster;
 use serde_json::json;
 
-use crate::support::{REGION, Scene, install, message, run};
+use crate::support::{REGION, Scene, message, run};
 
 #[test]
 fn of_two_clusters_one_manages_and_the_other_says_so_until_it_takes_over() -> Result<()> {
@@ -27,9 +26,7 @@ fn of_two_clusters_one_manages_and_the_other_says_so_until_it_takes_over() -> Re
             .unwrap_or_default()
             .to_owned();
 
-        let cluster = stage.control_plane.bare_cluster("second").await?;
-        install(&cluster).await?;
-        let cluster: &'static Cluster = Box::leak(Box::new(cluster));
+        let cluster = stage.bare_cluster("second").await?;
         // The same ownerId, as after a rebuild, or by mistake.
         let operator = stage.operator("second", cluster, "bed").await?;
         let second = Scene {
