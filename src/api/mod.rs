@@ -2,10 +2,13 @@
 
 pub mod ecr;
 pub mod names;
+pub mod promotion;
 pub mod registry;
 pub mod repository;
+pub mod span;
 pub mod status;
 
+pub use promotion::ImagePromotion;
 pub use registry::Registry;
 pub use repository::Repository;
 
@@ -21,6 +24,17 @@ pub const RECONCILE_ANNOTATION: &str = "ecr-operator.dev/reconcile";
 
 /// Annotation: with `deletionPolicy: DeleteWithImages`, the name of the repository whose images may be deleted with it.
 pub const DELETE_IMAGES_ANNOTATION: &str = "ecr-operator.dev/delete-images-of";
+
+/// Annotation: on a workload or an object that a promotion writes to, or reads from, across namespaces: the namespaces whose
+/// promotions may, separated by commas.
+pub const PROMOTABLE_FROM_ANNOTATION: &str = "ecr-operator.dev/promotable-from";
+
+/// Annotation on a workload: the digests that were taken back from it, separated by commas, the latest first. A promotion
+/// that is created again does not roll forward into them.
+pub const REJECTED_ANNOTATION: &str = "ecr-operator.dev/rejected-digests";
+
+/// The requests to a promotion: each is the annotation `ecr-operator.dev/<name>`; a new value is a new request.
+pub const REQUESTS: [&str; 6] = ["approve", "pin", "promote", "reject", "resume", "rollback"];
 
 /// The tag keys below this prefix belong to the operator; users may not set them.
 pub const TAG_PREFIX: &str = "ecr-operator.dev/";

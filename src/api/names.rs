@@ -141,6 +141,32 @@ name! {
     valid: |text| text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
+name! {
+    /// The digest of a manifest: what an image is, whatever its tags say.
+    Digest, what: "an image digest", rule: "sha256: and 64 lowercase hexadecimal digits",
+    length: 71..=71, pattern: "^sha256:[0-9a-f]{64}$",
+    valid: |text| text.strip_prefix("sha256:")
+        .is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
+}
+
+name! {
+    /// A tag of an image, as the OCI distribution specification has it.
+    Tag, what: "an image tag", rule: "1 to 128 letters, digits, '_', '.', '-', not beginning with '.' or '-'",
+    length: 1..=128, pattern: "^[A-Za-z0-9_][A-Za-z0-9._-]*$",
+    valid: |text| !text.starts_with(['.', '-'])
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+}
+
+name! {
+    /// A platform of an image: operating system, architecture and, where there is one, the variant, such as
+    /// `linux/arm64/v8`.
+    Platform, what: "a platform", rule: "os/architecture or os/architecture/variant, such as linux/amd64",
+    length: 3..=64, pattern: "^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9_]+)?$",
+    valid: |text| (2..=3).contains(&text.split('/').count())
+        && text.split('/').all(|part| !part.is_empty()
+            && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'))
+}
+
 /// The namespace of repository names that belongs to the operator itself (the claim, the report of images in use).
 pub const RESERVED_PREFIX: &str = "ecr-operator/";
 
@@ -158,6 +184,14 @@ impl Region {
             Some("eu") if self.0.starts_with("eu-isoe-") => "aws-iso-e",
             _ => "aws",
         }
+    }
+}
+
+impl Digest {
+    /// The first twelve digits, for people; enough to tell the images of a repository apart.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        self.0.get(7..19).unwrap_or(&self.0)
     }
 }
 

@@ -1,0 +1,5 @@
+//! The pure engine of promotions: from the spec, the status and what was seen, to the next move. Nothing here does I/O
+//! or has a clock of its own.
+
+#[allow(dead_code, reason = "the engine that uses it follows")]
+pub(crate) mod facts;

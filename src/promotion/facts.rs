@@ -1,0 +1,111 @@
+//! What the engine is told of the world. Every part may be missing: the engine then asks for it.
+
+use jiff::Timestamp;
+
+use crate::api::{
+    names::{Digest, Tag},
+    promotion::{ImageStatus, TargetKind, Via},
+};
+
+/// An image of the repository, as ECR describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Image {
+    pub digest: Digest,
+    /// In alphabetical order.
+    pub tags: Vec<Tag>,
+    pub pushed_at: Timestamp,
+    /// Whether it is an index, by its media type.
+    pub is_index: bool,
+    pub storage: Storage,
+}
+
+/// Whether an image can be pulled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Storage {
+    Active,
+    Archived,
+    Activating,
+}
+
+/// What the policy picks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Selection {
+    Picked(ImageStatus),
+    /// Nothing: why, and why the nearest ones were not it.
+    Nothing(String),
+    /// The repository cannot be looked at now; the running image is none the worse for it.
+    Unknown(String),
+}
+
+/// Whether an image that is to run again is still there. Not being able to ask is no reason not to go back to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Presence {
+    There,
+    Archived,
+    Gone,
+    Unknown,
+}
+
+/// A gate that does not let the candidate through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Closed {
+    pub gate: crate::api::promotion::Gate,
+    /// What it waits for; depends on the cause alone.
+    pub message: String,
+    /// When time alone may open it.
+    pub opens: Option<Timestamp>,
+}
+
+/// One workload that a target means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TargetFacts {
+    pub kind: TargetKind,
+    pub name: String,
+    pub via: Via,
+    /// `None` where it does not exist.
+    pub found: Option<Found>,
+}
+
+/// A workload as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub uid: String,
+    pub resource_version: String,
+    /// The digest that all of its selected containers have; `None` where one has none, or they differ.
+    pub digest: Option<Digest>,
+    /// The images of the selected containers as they are written, for messages.
+    pub images: Vec<String>,
+    /// Containers that the target names and the workload does not have.
+    pub missing: Vec<String>,
+    /// Who wrote the images last, where that was not us.
+    pub writer: Option<Writer>,
+    pub health: Health,
+    /// Restarts of the containers of its newest pods, together.
+    pub restarts: u32,
+    /// Why it is not written to: `via` is `Auto` and a tool owns it. With what that tool needs.
+    pub refused: Option<String>,
+    /// What the tool that fights needs, for the message of a contested target.
+    pub remedy: String,
+    /// The digests that were taken back from it, by its annotation.
+    pub rejected: Vec<Digest>,
+    /// Containers whose entry only our field manager owns any more: their owner has removed them.
+    pub abandoned: Vec<String>,
+}
+
+/// A field manager that is not ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Writer {
+    pub manager: String,
+    /// Whether it is a person with kubectl, other than by `kubectl apply`.
+    pub is_person: bool,
+}
+
+/// How far a workload is with its newest template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// Every pod is of the newest template and available.
+    Healthy,
+    Progressing(String),
+    /// It will not become healthy by waiting.
+    Failed(String),
+}
