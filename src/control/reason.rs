@@ -24,11 +24,18 @@ pub(crate) enum Reason {
     Invalid,
     Throttled,
     Unavailable,
+    RollingOut,
+    NoCandidate,
+    Gated,
+    TargetMissing,
+    TargetOwned,
+    Contested,
+    Failed,
 }
 
 impl Reason {
     /// Every reason, in the order of the reference page.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::Settled,
         Self::Observed,
         Self::Suspended,
@@ -47,6 +54,13 @@ impl Reason {
         Self::Invalid,
         Self::Throttled,
         Self::Unavailable,
+        Self::RollingOut,
+        Self::NoCandidate,
+        Self::Gated,
+        Self::TargetMissing,
+        Self::TargetOwned,
+        Self::Contested,
+        Self::Failed,
     ];
 
     /// As it stands in conditions, Events and metrics.
@@ -152,6 +166,41 @@ impl Reason {
                 "AWS or the Kubernetes API did not answer, or answered with an error of its own.",
                 "The operator tries again by itself; check the network path and the endpoints if it lasts.",
             ),
+            Self::RollingOut => (
+                "RollingOut",
+                "A rollout or a rollback is under way.",
+                "See status.rollout and status.targets; it ends by itself, within spec.rollout.timeout for each target.",
+            ),
+            Self::NoCandidate => (
+                "NoCandidate",
+                "The policy picks no image, and the targets run none of this repository yet.",
+                "Push an image that spec.source asks for, or change spec.source.",
+            ),
+            Self::Gated => (
+                "Gated",
+                "The first image waits for a gate; the targets run none of this repository yet.",
+                "See status.blockedBy; it goes on by itself once every gate lets it through.",
+            ),
+            Self::TargetMissing => (
+                "TargetMissing",
+                "A workload or a container that spec.targets names does not exist.",
+                "Create it, or correct spec.targets; the promotion goes on by itself.",
+            ),
+            Self::TargetOwned => (
+                "TargetOwned",
+                "A GitOps tool or Helm owns a target, and would write its own image back.",
+                "Do what the message says, and set via of the target.",
+            ),
+            Self::Contested => (
+                "Contested",
+                "Somebody else keeps writing another image to a target, so that nothing more is written to it.",
+                "Do what the message says, then ask to go on with the request resume.",
+            ),
+            Self::Failed => (
+                "Failed",
+                "A rollout has failed and there was nothing to go back to, or going back failed too.",
+                "See status.history and status.targets; push a newer image, pin one, or use the requests rollback, promote or resume.",
+            ),
         }
     }
 
@@ -165,6 +214,10 @@ impl Reason {
                 | Self::RegistryNotReady
                 | Self::Throttled
                 | Self::Unavailable
+                | Self::RollingOut
+                | Self::NoCandidate
+                | Self::Gated
+                | Self::TargetMissing
         )
     }
 }
