@@ -3,3 +3,5 @@
 
 #[allow(dead_code, reason = "the engine that uses it follows")]
 pub(crate) mod facts;
+#[allow(dead_code, reason = "the engine that answers them follows")]
+pub(crate) mod request;
