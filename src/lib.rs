@@ -18,6 +18,7 @@ mod controllers;
 mod document;
 pub mod generated;
 mod metrics;
+#[allow(dead_code, reason = "the controller that obeys it follows")]
 mod promotion;
 mod server;
 mod telemetry;

@@ -1,7 +1,11 @@
 //! The pure engine of promotions: from the spec, the status and what was seen, to the next move. Nothing here does I/O
 //! or has a clock of its own.
 
-#[allow(dead_code, reason = "the engine that uses it follows")]
+mod answers;
+mod drive;
+pub(crate) mod engine;
 pub(crate) mod facts;
-#[allow(dead_code, reason = "the engine that answers them follows")]
+pub(crate) mod ledger;
+pub(crate) mod moves;
 pub(crate) mod request;
+mod targets;

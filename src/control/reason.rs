@@ -78,6 +78,7 @@ impl Reason {
         self.describe().2
     }
 
+    #[expect(clippy::too_many_lines, reason = "one list, to be read as one")]
     const fn describe(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::Settled => ("Settled", "AWS is as the object asks, seen after the last change.", ""),

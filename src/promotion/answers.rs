@@ -13,7 +13,9 @@ use super::{
 use crate::{
     api::{
         names::Digest,
-        promotion::{Actor, Approval, HoldKind, ImagePromotionSpec, ImagePromotionStatus, ImageStatus, RolloutKind, Until},
+        promotion::{
+            Actor, Approval, HoldKind, ImagePromotionSpec, ImagePromotionStatus, ImageStatus, RolloutKind, Until,
+        },
     },
     control::events::cut,
 };
@@ -21,9 +23,8 @@ use crate::{
 /// How many approvals are kept.
 const APPROVALS: usize = 20;
 
-/// The longest answer, and the longest value of a request that is kept.
+/// The longest answer.
 const ANSWER: usize = 1_000;
-const VALUE: usize = 512;
 
 /// Answers a request, or looks first at what it names.
 pub(super) fn answer(
@@ -39,15 +40,18 @@ pub(super) fn answer(
         status: status.clone(),
         now,
     };
-    let mut value = value.clone();
-    cut(&mut value, VALUE);
-    desk.status.last_handled_requests.insert((*name).to_owned(), value);
+    desk.status
+        .last_handled_requests
+        .insert((*name).to_owned(), value.clone());
     match request {
         Err(wrong) => desk.say(format!("the request {name} was not understood: {wrong}")),
         Ok(Request::Approve { digest, by }) => desk.approve(digest, by),
         Ok(Request::Resume) => desk.resume(),
         Ok(Request::Promote { image: None, .. }) => desk.go_on(),
-        Ok(Request::Promote { image: Some(image), reason }) => desk.promote(&image.to_string(), reason),
+        Ok(Request::Promote {
+            image: Some(image),
+            reason,
+        }) => desk.promote(&image.to_string(), reason),
         Ok(Request::Rollback { digest, reason }) => desk.roll_back(digest.as_ref(), reason),
         Ok(Request::Pin { digest, reason }) => desk.pin(digest.as_ref(), reason),
         Ok(Request::Reject { digest, reason }) => desk.reject(digest, reason),
@@ -64,7 +68,14 @@ struct Desk<'a> {
 impl Desk<'_> {
     fn say(mut self, answer: impl Into<String>) -> Move {
         let answer = self.note(answer);
-        record(self.status, [Told { is_warning: false, reason: "Answered", note: answer }])
+        record(
+            self.status,
+            [Told {
+                is_warning: false,
+                reason: "Answered",
+                note: answer,
+            }],
+        )
     }
 
     fn note(&mut self, answer: impl Into<String>) -> String {
@@ -89,7 +100,14 @@ impl Desk<'_> {
         let mut by = by.to_owned();
         cut(&mut by, 253);
         let answer = format!("{by} approves {}", digest.short());
-        approvals.insert(0, Approval { digest: digest.clone(), by, at: self.now });
+        approvals.insert(
+            0,
+            Approval {
+                digest: digest.clone(),
+                by,
+                at: self.now,
+            },
+        );
         approvals.truncate(APPROVALS);
         self.say(answer)
     }
@@ -107,7 +125,10 @@ impl Desk<'_> {
         targets::forgive(&mut self.status.targets);
         self.status.hold = None;
         match self.status.candidate.clone() {
-            Some(candidate) => self.say(format!("{} is rolled out once its gates let it through", spoken(&candidate))),
+            Some(candidate) => self.say(format!(
+                "{} is rolled out once its gates let it through",
+                spoken(&candidate)
+            )),
             None => self.say("the policy picks no image now; the next one is rolled out once its gates let it through"),
         }
     }
@@ -127,9 +148,15 @@ impl Desk<'_> {
             return self.say("spec.pin decides which image runs; remove it first");
         }
         targets::forgive(&mut self.status.targets);
-        self.status.rejected.retain(|rejection| rejection.digest != image.digest);
+        self.status
+            .rejected
+            .retain(|rejection| rejection.digest != image.digest);
         self.status.hold = None;
-        let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+        let why = if reason.is_empty() {
+            String::new()
+        } else {
+            format!(": {reason}")
+        };
         let answer = format!("{} is rolled out once its gates let it through{why}", spoken(&image));
         self.status.requested = Some(image);
         self.say(answer)
@@ -152,20 +179,30 @@ impl Desk<'_> {
             }
             (Some(to), _) => to,
             (None, Some(digest)) => {
-                let answer = format!("this promotion has not run {}; ask for it with the request promote", digest.short());
+                let answer = format!(
+                    "this promotion has not run {}; ask for it with the request promote",
+                    digest.short()
+                );
                 return self.say(answer);
             }
             (None, None) => return self.say("there is no earlier good image to go back to"),
         };
         self.status.rejected.retain(|rejection| rejection.digest != to.digest);
-        let reason = if reason.is_empty() { "it was asked for by request" } else { reason };
+        let reason = if reason.is_empty() {
+            "it was asked for by request"
+        } else {
+            reason
+        };
         self.back(&running, to, reason)
     }
 
     fn back(mut self, from: &ImageStatus, to: ImageStatus, reason: &str) -> Move {
         match &self.facts.presence {
             Some((digest, super::facts::Presence::Archived | super::facts::Presence::Gone)) if *digest == to.digest => {
-                return self.say(format!("{} is archived or gone from the repository: the targets stay as they are", spoken(&to)));
+                return self.say(format!(
+                    "{} is archived or gone from the repository: the targets stay as they are",
+                    spoken(&to)
+                ));
             }
             _ => {}
         }
@@ -185,7 +222,11 @@ impl Desk<'_> {
             return self.say("spec.pin decides which image runs; change it instead");
         }
         let running = self.running();
-        let reason = if reason.is_empty() { "it was pinned by request" } else { reason };
+        let reason = if reason.is_empty() {
+            "it was pinned by request"
+        } else {
+            reason
+        };
         let wanted = digest.or(running.as_ref().map(|image| &image.digest)).cloned();
         let Some(wanted) = wanted else {
             return self.say("nothing was rolled out yet; name the image to pin");
@@ -194,7 +235,14 @@ impl Desk<'_> {
             return self.say(format!("spec.reject forbids {}", wanted.short()));
         }
         if running.as_ref().is_some_and(|image| image.digest == wanted) {
-            ledger::hold(&mut self.status, HoldKind::Pinned, None, reason.to_owned(), Until::Resume, self.now);
+            ledger::hold(
+                &mut self.status,
+                HoldKind::Pinned,
+                None,
+                reason.to_owned(),
+                Until::Resume,
+                self.now,
+            );
             return self.say(format!("{} stays until the request resume: {reason}", wanted.short()));
         }
         let image = match (ledger::known(&self.status, &wanted), &self.facts.named) {
@@ -205,9 +253,21 @@ impl Desk<'_> {
             },
             (None, _) => return Move::Look(Look::Named(wanted.to_string())),
         };
-        self.status.rejected.retain(|rejection| rejection.digest != image.digest);
-        ledger::hold(&mut self.status, HoldKind::Pinned, None, reason.to_owned(), Until::Resume, self.now);
-        self.note(format!("{} is rolled out and stays until the request resume", spoken(&image)));
+        self.status
+            .rejected
+            .retain(|rejection| rejection.digest != image.digest);
+        ledger::hold(
+            &mut self.status,
+            HoldKind::Pinned,
+            None,
+            reason.to_owned(),
+            Until::Resume,
+            self.now,
+        );
+        self.note(format!(
+            "{} is rolled out and stays until the request resume",
+            spoken(&image)
+        ));
         let start = Start {
             kind: RolloutKind::Pin,
             image,
@@ -222,7 +282,11 @@ impl Desk<'_> {
     }
 
     fn reject(mut self, digest: &Digest, reason: &str) -> Move {
-        let reason = if reason.is_empty() { "it was rejected by request" } else { reason };
+        let reason = if reason.is_empty() {
+            "it was rejected by request"
+        } else {
+            reason
+        };
         let running = self.running();
         if let Some(running) = running.filter(|image| image.digest == *digest && self.spec.pin.is_none())
             && let Some(good) = ledger::good_before(self.spec, &self.status, digest)
@@ -233,7 +297,12 @@ impl Desk<'_> {
             .or_else(|| self.status.candidate.clone().filter(|image| image.digest == *digest))
             .unwrap_or_else(|| ledger::nameless(digest.clone()));
         ledger::reject(&mut self.status, &image, reason, Actor::Request, self.now);
-        if self.status.requested.as_ref().is_some_and(|asked| asked.digest == *digest) {
+        if self
+            .status
+            .requested
+            .as_ref()
+            .is_some_and(|asked| asked.digest == *digest)
+        {
             self.status.requested = None;
         }
         let runs = self.running().is_some_and(|image| image.digest == *digest);
@@ -246,4 +315,3 @@ impl Desk<'_> {
         }
     }
 }
-

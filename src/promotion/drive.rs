@@ -11,8 +11,8 @@ use super::{
 use crate::{
     api::{
         promotion::{
-            Actor, HoldKind, ImagePromotionStatus, ImageStatus, Outcome, Phase, RolloutKind, RolloutOrder, RolloutStatus,
-            TargetPhase, TargetStatus, Via,
+            Actor, HoldKind, ImagePromotionStatus, ImageStatus, Outcome, Phase, RolloutKind, RolloutOrder,
+            RolloutStatus, TargetPhase, TargetStatus, Via,
         },
         span::Span,
     },
@@ -61,7 +61,12 @@ fn overruled(state: &State<'_>, status: &ImagePromotionStatus, rollout: &Rollout
     if rollout.kind == RolloutKind::Rollback {
         return None;
     }
-    Some(fail(state, status.clone(), rollout, &format!("spec.reject forbids it: {}", rejected.reason)))
+    Some(fail(
+        state,
+        status.clone(),
+        rollout,
+        &format!("spec.reject forbids it: {}", rejected.reason),
+    ))
 }
 
 fn copy(state: &State<'_>, mut status: ImagePromotionStatus, rollout: &RolloutStatus) -> Move {
@@ -72,7 +77,10 @@ fn copy(state: &State<'_>, mut status: ImagePromotionStatus, rollout: &RolloutSt
     match progress {
         Progress::NotStarted => Move::Do(Action::StartCopy(rollout.image.clone())),
         Progress::Running(message) => {
-            let verdict = waiting(Reason::RollingOut, format!("copying {}: {message}", spoken(&rollout.image)));
+            let verdict = waiting(
+                Reason::RollingOut,
+                format!("copying {}: {message}", spoken(&rollout.image)),
+            );
             stand(status, "Copying", verdict, Some(engine::soon(state.now)))
         }
         Progress::Failed(reason) => {
@@ -82,7 +90,14 @@ fn copy(state: &State<'_>, mut status: ImagePromotionStatus, rollout: &RolloutSt
         Progress::Done => {
             let note = format!("{} is copied", spoken(&rollout.image));
             enter(&mut status, Phase::RollingOut, state.now);
-            record(status, [Told { is_warning: false, reason: "Copied", note }])
+            record(
+                status,
+                [Told {
+                    is_warning: false,
+                    reason: "Copied",
+                    note,
+                }],
+            )
         }
     }
 }
@@ -172,9 +187,20 @@ fn targets(state: &State<'_>, mut status: ImagePromotionStatus, rollout: &Rollou
     if matches!(rollout.phase, Phase::Stabilizing) {
         enter(&mut status, Phase::RollingOut, state.now);
     }
-    let phase = if rollout.kind == RolloutKind::Rollback { "RollingBack" } else { "RollingOut" };
-    let verb = if rollout.kind == RolloutKind::Rollback { "going back to" } else { "rolling out" };
-    let verdict = waiting(Reason::RollingOut, format!("{verb} {}: {message}", spoken(&rollout.image)));
+    let phase = if rollout.kind == RolloutKind::Rollback {
+        "RollingBack"
+    } else {
+        "RollingOut"
+    };
+    let verb = if rollout.kind == RolloutKind::Rollback {
+        "going back to"
+    } else {
+        "rolling out"
+    };
+    let verdict = waiting(
+        Reason::RollingOut,
+        format!("{verb} {}: {message}", spoken(&rollout.image)),
+    );
     let wake = engine::soon(state.now).min(until);
     Targets::Move(Box::new(stand(status, phase, verdict, Some(wake))))
 }
@@ -224,12 +250,18 @@ fn onward(state: &State<'_>, mut status: ImagePromotionStatus, rollout: &Rollout
     // What was good before needs no proof again, and time matters.
     let proven = rollout.kind == RolloutKind::Rollback;
     match rollout.phase {
-        Phase::Copying | Phase::RollingOut if !proven && !state.seen.is_empty() && spec.rollout.stabilization > Span::default() => {
+        Phase::Copying | Phase::RollingOut
+            if !proven && !state.seen.is_empty() && spec.rollout.stabilization > Span::default() =>
+        {
             enter(&mut status, Phase::Stabilizing, state.now);
             record(status, [])
         }
         Phase::Stabilizing if state.now < settled_at(rollout, spec.rollout.stabilization) => {
-            let message = format!("{} is out and is watched for {}", spoken(&rollout.image), spec.rollout.stabilization);
+            let message = format!(
+                "{} is out and is watched for {}",
+                spoken(&rollout.image),
+                spec.rollout.stabilization
+            );
             let wake = settled_at(rollout, spec.rollout.stabilization).min(engine::soon(state.now));
             stand(status, "Stabilizing", waiting(Reason::RollingOut, message), Some(wake))
         }
@@ -246,7 +278,10 @@ fn onward(state: &State<'_>, mut status: ImagePromotionStatus, rollout: &Rollout
 }
 
 fn settled_at(rollout: &RolloutStatus, stabilization: Span) -> Timestamp {
-    later(rollout.since, SignedDuration::try_from(stabilization.duration()).unwrap_or(SignedDuration::MAX))
+    later(
+        rollout.since,
+        SignedDuration::try_from(stabilization.duration()).unwrap_or(SignedDuration::MAX),
+    )
 }
 
 fn verify(state: &State<'_>, mut status: ImagePromotionStatus, rollout: &RolloutStatus) -> Move {
@@ -257,9 +292,17 @@ fn verify(state: &State<'_>, mut status: ImagePromotionStatus, rollout: &Rollout
     };
     let progress = match &state.facts.check {
         Some((of, progress)) if *of == index => progress,
-        _ => return Move::Look(Look::Check { index, rollout: rollout.id }),
+        _ => {
+            return Move::Look(Look::Check {
+                index,
+                rollout: rollout.id,
+            });
+        }
     };
-    let until = later(rollout.since, SignedDuration::try_from(verification.timeout.duration()).unwrap_or(SignedDuration::MAX));
+    let until = later(
+        rollout.since,
+        SignedDuration::try_from(verification.timeout.duration()).unwrap_or(SignedDuration::MAX),
+    );
     match progress {
         Progress::Done => {
             if let Some(rollout) = &mut status.rollout {
@@ -268,17 +311,28 @@ fn verify(state: &State<'_>, mut status: ImagePromotionStatus, rollout: &Rollout
             }
             record(status, [])
         }
-        Progress::Failed(reason) => fail(state, status, rollout, &format!("verification {index} failed: {reason}")),
-        Progress::NotStarted | Progress::Running(_) if state.now >= until => {
-            fail(state, status, rollout, &format!("verification {index} did not succeed within {}", verification.timeout))
-        }
+        Progress::Failed(reason) => fail(
+            state,
+            status,
+            rollout,
+            &format!("verification {index} failed: {reason}"),
+        ),
+        Progress::NotStarted | Progress::Running(_) if state.now >= until => fail(
+            state,
+            status,
+            rollout,
+            &format!("verification {index} did not succeed within {}", verification.timeout),
+        ),
         Progress::NotStarted => Move::Do(Action::StartCheck {
             index,
             rollout: rollout.id,
             image: rollout.image.clone(),
         }),
         Progress::Running(message) => {
-            let verdict = waiting(Reason::RollingOut, format!("verifying {}: {message}", spoken(&rollout.image)));
+            let verdict = waiting(
+                Reason::RollingOut,
+                format!("verifying {}: {message}", spoken(&rollout.image)),
+            );
             stand(status, "Verifying", verdict, Some(engine::soon(state.now).min(until)))
         }
     }
@@ -288,22 +342,69 @@ fn verify(state: &State<'_>, mut status: ImagePromotionStatus, rollout: &Rollout
 fn fail(state: &State<'_>, mut status: ImagePromotionStatus, rollout: &RolloutStatus, reason: &str) -> Move {
     let spec = state.spec();
     if rollout.kind == RolloutKind::Rollback {
-        ledger::close(&mut status, spec, rollout.clone(), Outcome::Failed, reason.to_owned(), state.now);
+        ledger::close(
+            &mut status,
+            spec,
+            rollout.clone(),
+            Outcome::Failed,
+            reason.to_owned(),
+            state.now,
+        );
         status.rollout = None;
         // The image stays the wanted one: it was good, and there is nothing better.
-        status.current = Some(ImageStatus { since: Some(state.now), ..rollout.image.clone() });
+        status.current = Some(ImageStatus {
+            since: Some(state.now),
+            ..rollout.image.clone()
+        });
         let reason = format!("going back to {} failed: {reason}", spoken(&rollout.image));
         let away = rollout.from.clone().unwrap_or_else(|| rollout.image.clone());
-        ledger::hold(&mut status, HoldKind::Failed, Some(&away), reason.clone(), spec.rollback.until, state.now);
-        return record(status, [Told { is_warning: true, reason: "Failed", note: reason }]);
+        ledger::hold(
+            &mut status,
+            HoldKind::Failed,
+            Some(&away),
+            reason.clone(),
+            spec.rollback.until,
+            state.now,
+        );
+        return record(
+            status,
+            [Told {
+                is_warning: true,
+                reason: "Failed",
+                note: reason,
+            }],
+        );
     }
-    if rollout.phase == Phase::Copying && rollout.from.as_ref().map(|image| &image.digest) == status.current.as_ref().map(|image| &image.digest) {
+    if rollout.phase == Phase::Copying
+        && rollout.from.as_ref().map(|image| &image.digest) == status.current.as_ref().map(|image| &image.digest)
+    {
         // Nothing was written to a target yet: they are where they would go back to.
-        ledger::close(&mut status, spec, rollout.clone(), Outcome::Failed, reason.to_owned(), state.now);
+        ledger::close(
+            &mut status,
+            spec,
+            rollout.clone(),
+            Outcome::Failed,
+            reason.to_owned(),
+            state.now,
+        );
         status.rollout = None;
-        ledger::hold(&mut status, HoldKind::RolledBack, Some(&rollout.image), reason.to_owned(), spec.rollback.until, state.now);
+        ledger::hold(
+            &mut status,
+            HoldKind::RolledBack,
+            Some(&rollout.image),
+            reason.to_owned(),
+            spec.rollback.until,
+            state.now,
+        );
         let note = format!("{} was not rolled out: {reason}", spoken(&rollout.image));
-        return record(status, [Told { is_warning: true, reason: "Failed", note }]);
+        return record(
+            status,
+            [Told {
+                is_warning: true,
+                reason: "Failed",
+                note,
+            }],
+        );
     }
     let good = ledger::good_before(spec, &status, &rollout.image.digest);
     match good {
@@ -317,7 +418,19 @@ fn fail(state: &State<'_>, mut status: ImagePromotionStatus, rollout: &RolloutSt
             };
             go_back(spec, state.facts, status, back, state.now)
         }
-        Some(_) => stay(spec, status, &rollout.image, &format!("{reason}; spec.rollback.onFailure is false, so the targets stay as they are"), state.now),
-        None => stay(spec, status, &rollout.image, &format!("{reason}; there is no earlier good image to go back to"), state.now),
+        Some(_) => stay(
+            spec,
+            status,
+            &rollout.image,
+            &format!("{reason}; spec.rollback.onFailure is false, so the targets stay as they are"),
+            state.now,
+        ),
+        None => stay(
+            spec,
+            status,
+            &rollout.image,
+            &format!("{reason}; there is no earlier good image to go back to"),
+            state.now,
+        ),
     }
 }

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     answers, drive,
-    facts::{Facts, Presence, Selection, TargetFacts},
+    facts::{Facts, Origin, Presence, Selection, TargetFacts},
     ledger::{self, Start, spoken},
     moves::{Action, Look, Move, Record, Rest, TargetName, Told},
     request::Request,
@@ -46,21 +46,36 @@ const IDLE: Duration = Duration::from_mins(5);
 pub(crate) fn next(goal: &Goal<'_>, status: &ImagePromotionStatus, facts: &Facts, now: Timestamp) -> Move {
     let mut status = status.clone();
     // An edit of the spec is a new beginning for a target that was contested.
-    if status.common.observed_generation.is_some_and(|seen| Some(seen) != goal.generation) {
+    if status
+        .common
+        .observed_generation
+        .is_some_and(|seen| Some(seen) != goal.generation)
+    {
         targets::forgive(&mut status.targets);
     }
     if let Some(asked) = goal.requests.first() {
         return answers::answer(goal.spec, &status, facts, asked, now);
     }
-    let Some(seen) = &facts.targets else { return Move::Look(Look::Targets) };
+    let Some(seen) = &facts.targets else {
+        return Move::Look(Look::Targets);
+    };
     let before = std::mem::take(&mut status.targets);
     let wanted = match &status.rollout {
         Some(rollout) => Some(&rollout.image.digest),
         None => status.current.as_ref().map(|image| &image.digest),
     };
     status.targets = targets::seen(&before, seen, wanted, now);
-    let state = State { goal, facts, seen, before: &before, now };
-    if let Some(target) = seen.iter().find(|target| target.found.as_ref().is_some_and(|found| !found.abandoned.is_empty())) {
+    let state = State {
+        goal,
+        facts,
+        seen,
+        before: &before,
+        now,
+    };
+    if let Some(target) = seen
+        .iter()
+        .find(|target| target.found.as_ref().is_some_and(|found| !found.abandoned.is_empty()))
+    {
         return Move::Do(Action::Withdraw(name(target)));
     }
     match status.rollout.clone() {
@@ -117,7 +132,11 @@ pub(super) fn record(status: ImagePromotionStatus, told: impl IntoIterator<Item 
 }
 
 pub(super) fn waiting(reason: Reason, message: String) -> Verdict {
-    Verdict::Waiting { reason, message, after: IDLE }
+    Verdict::Waiting {
+        reason,
+        message,
+        after: IDLE,
+    }
 }
 
 /// Nothing is under way.
@@ -125,8 +144,15 @@ fn rest(state: &State<'_>, mut status: ImagePromotionStatus) -> Move {
     if status.current.is_none() && !state.seen.is_empty() && status.history.is_empty() {
         match baseline(state, &mut status) {
             Baseline::Adopted => {
-                let note = status.current.as_ref().map(|image| format!("The targets run {}", spoken(image)));
-                let told = note.map(|note| Told { is_warning: false, reason: "Found", note });
+                let note = status
+                    .current
+                    .as_ref()
+                    .map(|image| format!("The targets run {}", spoken(image)));
+                let told = note.map(|note| Told {
+                    is_warning: false,
+                    reason: "Found",
+                    note,
+                });
                 return record(status, told);
             }
             Baseline::Look => return Move::Look(Look::Baseline),
@@ -136,7 +162,7 @@ fn rest(state: &State<'_>, mut status: ImagePromotionStatus) -> Move {
     if let Some(moved) = by_person(state, &status) {
         return moved;
     }
-    if let Some(unfit) = unfit(state, &status) {
+    if let Some(unfit) = unfit(&status) {
         return unfit;
     }
     if let Some(pin) = &state.spec().pin
@@ -165,19 +191,30 @@ enum Baseline {
 /// Takes what the targets run for the current image, and for a good one if they are healthy: there must be something to
 /// go back to. What was taken back from a workload by an earlier promotion stays rejected.
 fn baseline(state: &State<'_>, status: &mut ImagePromotionStatus) -> Baseline {
-    let Some(found) = &state.facts.baseline else { return Baseline::Look };
+    let Some(found) = &state.facts.baseline else {
+        return Baseline::Look;
+    };
     let mut changed = false;
     for target in state.seen.iter().filter_map(|target| target.found.as_ref()) {
         for digest in target.rejected.iter().rev() {
             if !ledger::is_rejected(state.spec(), status, digest) {
                 let image = ledger::nameless(digest.clone());
-                ledger::reject(status, &image, "it was taken back from the workload before", Actor::Workload, state.now);
+                ledger::reject(
+                    status,
+                    &image,
+                    "it was taken back from the workload before",
+                    Actor::Workload,
+                    state.now,
+                );
                 changed = true;
             }
         }
     }
-    if let Some(image) = found {
-        let image = ImageStatus { since: Some(state.now), ..image.clone() };
+    if let Origin::Image(image) = found {
+        let image = ImageStatus {
+            since: Some(state.now),
+            ..image.clone()
+        };
         let healthy = status.targets.iter().all(|target| target.phase == TargetPhase::Healthy);
         if healthy && !ledger::is_rejected(state.spec(), status, &image.digest) {
             status.last_good = Some(image.clone());
@@ -189,7 +226,11 @@ fn baseline(state: &State<'_>, status: &mut ImagePromotionStatus) -> Baseline {
             image,
             started_at: state.now,
             finished_at: state.now,
-            outcome: if status.last_good.is_some() { Outcome::Succeeded } else { Outcome::Superseded },
+            outcome: if status.last_good.is_some() {
+                Outcome::Succeeded
+            } else {
+                Outcome::Superseded
+            },
             reason: "found on the targets".into(),
             by: Actor::Workload,
         };
@@ -217,18 +258,38 @@ pub(super) fn by_person(state: &State<'_>, status: &ImagePromotionStatus) -> Opt
         let forbidden = state.spec().reject.iter().any(|entry| entry.digest == *digest);
         (by_hand && state.had(target, &left.digest) && !forbidden).then_some((target, found, image))
     })?;
-    let who = found.writer.as_ref().map_or("somebody", |writer| writer.manager.as_str());
+    let who = found
+        .writer
+        .as_ref()
+        .map_or("somebody", |writer| writer.manager.as_str());
     let reason = format!("{} was set to {} by hand ({who})", name(target), spoken(&image));
     let mut status = status.clone();
     if let Some(rollout) = status.rollout.take() {
-        ledger::close(&mut status, state.spec(), rollout, Outcome::Superseded, reason.clone(), state.now);
+        ledger::close(
+            &mut status,
+            state.spec(),
+            rollout,
+            Outcome::Superseded,
+            reason.clone(),
+            state.now,
+        );
     }
     status.rejected.retain(|rejection| rejection.digest != image.digest);
     ledger::reject(&mut status, &left, &reason, Actor::Workload, state.now);
-    ledger::hold(&mut status, HoldKind::Person, Some(&left), reason.clone(), state.spec().rollback.until, state.now);
+    ledger::hold(
+        &mut status,
+        HoldKind::Person,
+        Some(&left),
+        reason.clone(),
+        state.spec().rollback.until,
+        state.now,
+    );
     status.previous = Some(left);
-    status.current = Some(ImageStatus { since: Some(state.now), ..image.clone() });
-    status.last_good = status.current.clone();
+    status.current = Some(ImageStatus {
+        since: Some(state.now),
+        ..image.clone()
+    });
+    status.last_good.clone_from(&status.current);
     status.requested = None;
     status.last_rollout += 1;
     let entry = HistoryEntry {
@@ -243,11 +304,18 @@ pub(super) fn by_person(state: &State<'_>, status: &ImagePromotionStatus) -> Opt
     };
     ledger::enter(&mut status, state.spec(), entry);
     let note = format!("{reason}: taken for a rollback; nothing newer is rolled out until the hold ends");
-    Some(record(status, [Told { is_warning: false, reason: "RolledBackByHand", note }]))
+    Some(record(
+        status,
+        [Told {
+            is_warning: false,
+            reason: "RolledBackByHand",
+            note,
+        }],
+    ))
 }
 
 /// A target that cannot be written to. Targets move as one, so none is.
-fn unfit(state: &State<'_>, status: &ImagePromotionStatus) -> Option<Move> {
+fn unfit(status: &ImagePromotionStatus) -> Option<Move> {
     let find = |phase: TargetPhase| status.targets.iter().find(|target| target.phase == phase);
     let (target, phase, reason) = None
         .or_else(|| find(TargetPhase::Missing).map(|target| (target, "Waiting", Reason::TargetMissing)))
@@ -274,7 +342,12 @@ fn to_pin(state: &State<'_>, mut status: ImagePromotionStatus, digest: Digest) -
         return stand(status, "Held", Verdict::blocked(Reason::Failed, message), None);
     }
     let image = ledger::known(&status, &digest).unwrap_or_else(|| ledger::nameless(digest));
-    let reason = state.spec().pin.as_ref().map(|pin| pin.reason.clone()).unwrap_or_default();
+    let reason = state
+        .spec()
+        .pin
+        .as_ref()
+        .map(|pin| pin.reason.clone())
+        .unwrap_or_default();
     status.hold = None;
     status.requested = None;
     let start = Start {
@@ -307,11 +380,17 @@ fn to_candidate(state: &State<'_>, status: &mut ImagePromotionStatus) -> Option<
         }
         Selection::Unknown(_) => return None,
     };
-    let same = status.candidate.as_ref().filter(|old| old.digest == candidate.digest);
-    let since = same.map_or(Some(state.now), |old| old.since);
-    status.candidate = Some(ImageStatus { since, ..candidate.clone() });
-    let is_current = status.current.as_ref().is_some_and(|image| image.digest == candidate.digest);
-    if is_current && state.seen.iter().any(|target| target.found.is_some()) || is_current && state.seen.is_empty() {
+    let same = status.candidate.clone().filter(|old| old.digest == candidate.digest);
+    let since = same.as_ref().map_or(Some(state.now), |old| old.since);
+    status.candidate = Some(ImageStatus {
+        since,
+        ..candidate.clone()
+    });
+    let is_current = status
+        .current
+        .as_ref()
+        .is_some_and(|image| image.digest == candidate.digest);
+    if is_current {
         status.blocked_by.clear();
         // A tag that was added later is a better name than none.
         if let Some(current) = &mut status.current {
@@ -359,7 +438,11 @@ fn to_candidate(state: &State<'_>, status: &mut ImagePromotionStatus) -> Option<
         kind: RolloutKind::Promotion,
         image: candidate,
         reason: reason.into(),
-        by: if status.requested.is_some() { Actor::Request } else { Actor::Operator },
+        by: if status.requested.is_some() {
+            Actor::Request
+        } else {
+            Actor::Operator
+        },
         failure: None,
         spec: state.spec(),
         now: state.now,
@@ -385,9 +468,16 @@ fn keep(state: &State<'_>, status: &mut ImagePromotionStatus) -> Option<Move> {
     }
     if let (Some(on_verified), Some(good)) = (&state.spec().on_verified, &status.last_good)
         && good.digest == current.digest
-        && status.verified_tag.as_ref().map(|image| (&image.digest, image.tag.as_ref())) != Some((&good.digest, Some(&on_verified.tag)))
+        && status
+            .verified_tag
+            .as_ref()
+            .map(|image| (&image.digest, image.tag.as_ref()))
+            != Some((&good.digest, Some(&on_verified.tag)))
     {
-        return Some(Move::Do(Action::Retag { tag: on_verified.tag.clone(), image: good.clone() }));
+        return Some(Move::Do(Action::Retag {
+            tag: on_verified.tag.clone(),
+            image: good.clone(),
+        }));
     }
     watch_over(state, status, &current)
 }
@@ -408,25 +498,49 @@ pub(super) fn write_back(
         .targets
         .iter_mut()
         .find(|entry| (entry.kind, &entry.name) == (target.kind, &target.name))?;
-    if matches!(entry.phase, TargetPhase::Missing | TargetPhase::Refused | TargetPhase::Contested) {
+    if matches!(
+        entry.phase,
+        TargetPhase::Missing | TargetPhase::Refused | TargetPhase::Contested
+    ) {
         return None;
     }
     if state.had(target, &image.digest) && targets::count_revert(entry, found, state.now) {
         let who = entry.contested_by.clone().unwrap_or_else(|| "Somebody".into());
         let images = found.images.join(", ");
-        let note = format!("{who} set {} to {images}; it is set back to {}", name(target), spoken(image));
-        return Some(record(status.clone(), [Told { is_warning: true, reason: "ImageReverted", note }]));
+        let note = format!(
+            "{who} set {} to {images}; it is set back to {}",
+            name(target),
+            spoken(image)
+        );
+        return Some(record(
+            status.clone(),
+            [Told {
+                is_warning: true,
+                reason: "ImageReverted",
+                note,
+            }],
+        ));
     }
-    Some(Move::Do(Action::Write { target: name(target), image: image.clone() }))
+    Some(Move::Do(Action::Write {
+        target: name(target),
+        image: image.clone(),
+    }))
 }
 
 /// Notes on the targets what was taken back, so that a promotion that is created again knows.
 pub(super) fn mark(seen: &[TargetFacts], status: &ImagePromotionStatus) -> Option<Move> {
-    let digests: Vec<Digest> = status.rejected.iter().map(|rejection| rejection.digest.clone()).collect();
+    let digests: Vec<Digest> = status
+        .rejected
+        .iter()
+        .map(|rejection| rejection.digest.clone())
+        .collect();
     let target = seen
         .iter()
         .find(|target| target.found.as_ref().is_some_and(|found| found.rejected != digests))?;
-    Some(Move::Do(Action::MarkRejected { target: name(target), digests }))
+    Some(Move::Do(Action::MarkRejected {
+        target: name(target),
+        digests,
+    }))
 }
 
 /// Findings that appear later on the running image.
@@ -451,13 +565,29 @@ fn watch_over(state: &State<'_>, status: &mut ImagePromotionStatus, current: &Im
             state.spec(),
             state.facts,
             status.clone(),
-            Back { from: current, to: good, reason: found.clone(), by: Actor::Operator, rollout: None },
+            Back {
+                from: current,
+                to: good,
+                reason: found.clone(),
+                by: Actor::Operator,
+                rollout: None,
+            },
             state.now,
         ));
     }
     news.then(|| {
-        let note = format!("{} runs and would no longer pass the scan gate: {found}", spoken(current));
-        record(status.clone(), [Told { is_warning: true, reason: "ScanRegression", note }])
+        let note = format!(
+            "{} runs and would no longer pass the scan gate: {found}",
+            spoken(current)
+        );
+        record(
+            status.clone(),
+            [Told {
+                is_warning: true,
+                reason: "ScanRegression",
+                note,
+            }],
+        )
     })
 }
 
@@ -489,14 +619,25 @@ pub(super) fn go_back(
         Presence::There | Presence::Unknown => None,
     };
     if let Some(gone) = gone {
-        let reason = format!("{}; {} {gone}, so the targets stay as they are", back.reason, spoken(&back.to));
+        let reason = format!(
+            "{}; {} {gone}, so the targets stay as they are",
+            back.reason,
+            spoken(&back.to)
+        );
         return stay(spec, status, back.from, &reason, now);
     }
     if let (Some(rollout), Some(_)) = (status.rollout.clone(), back.rollout) {
         ledger::close(&mut status, spec, rollout, Outcome::Failed, back.reason.clone(), now);
     }
     ledger::reject(&mut status, back.from, &back.reason, back.by, now);
-    ledger::hold(&mut status, HoldKind::RolledBack, Some(back.from), back.reason.clone(), spec.rollback.until, now);
+    ledger::hold(
+        &mut status,
+        HoldKind::RolledBack,
+        Some(back.from),
+        back.reason.clone(),
+        spec.rollback.until,
+        now,
+    );
     status.requested = None;
     let failure = back.rollout.map(|rollout| crate::api::promotion::Failure {
         rollout,
@@ -527,18 +668,38 @@ pub(super) fn stay(
         ledger::close(&mut status, spec, rollout, Outcome::Failed, reason.to_owned(), now);
     }
     ledger::reject(&mut status, image, reason, Actor::Operator, now);
-    ledger::hold(&mut status, HoldKind::Failed, Some(image), reason.to_owned(), spec.rollback.until, now);
+    ledger::hold(
+        &mut status,
+        HoldKind::Failed,
+        Some(image),
+        reason.to_owned(),
+        spec.rollback.until,
+        now,
+    );
     status.requested = None;
-    status.current = Some(ImageStatus { since: Some(now), ..image.clone() });
+    status.current = Some(ImageStatus {
+        since: Some(now),
+        ..image.clone()
+    });
     let note = format!("{} has failed: {reason}", spoken(image));
-    record(status, [Told { is_warning: true, reason: "Failed", note }])
+    record(
+        status,
+        [Told {
+            is_warning: true,
+            reason: "Failed",
+            note,
+        }],
+    )
 }
 
 /// Nothing to do.
 fn settle(state: &State<'_>, status: ImagePromotionStatus) -> Move {
     let gates = state.facts.gates.as_ref().map_or(&[][..], |(_, closed)| closed);
     let wake = gates.iter().filter_map(|closed| closed.opens).min();
-    let blocked = status.blocked_by.first().map(|blocked| format!("{:?}: {}", blocked.gate, blocked.message));
+    let blocked = status
+        .blocked_by
+        .first()
+        .map(|blocked| format!("{:?}: {}", blocked.gate, blocked.message));
     let why = match (&state.facts.selection, &blocked, &status.candidate) {
         (_, Some(blocked), Some(candidate)) => format!("{} waits for {blocked}", spoken(candidate)),
         (Some(Selection::Nothing(why) | Selection::Unknown(why)), _, _) => why.clone(),
@@ -556,7 +717,10 @@ fn settle(state: &State<'_>, status: ImagePromotionStatus) -> Move {
         };
     };
     // A rollout that is over can come to harm later; that is for the cluster's own means, and is only told.
-    let unhealthy = status.targets.iter().find(|target| target.phase != TargetPhase::Healthy);
+    let unhealthy = status
+        .targets
+        .iter()
+        .find(|target| target.phase != TargetPhase::Healthy);
     let mut words = vec![format!("{} runs", spoken(current))];
     if let Some(target) = unhealthy {
         words.push(format!("{} {}: {}", target.kind.as_str(), target.name, target.message));
@@ -584,4 +748,3 @@ fn settle(state: &State<'_>, status: ImagePromotionStatus) -> Move {
 pub(super) fn soon(now: Timestamp) -> Timestamp {
     now + SOON
 }
-

@@ -12,8 +12,7 @@ use crate::api::{
 pub(crate) struct Facts {
     /// In the order of `spec.targets`; those of one selector by name.
     pub targets: Option<Vec<TargetFacts>>,
-    /// The image that all targets run, where it is one of the repository.
-    pub baseline: Option<Option<ImageStatus>>,
+    pub baseline: Option<Origin>,
     pub selection: Option<Selection>,
     pub gates: Option<(Digest, Vec<Closed>)>,
     /// What the scan gate has against a running image.
@@ -23,6 +22,15 @@ pub(crate) struct Facts {
     pub named: Option<(String, Option<ImageStatus>)>,
     pub copy: Option<(Digest, Progress)>,
     pub check: Option<(u8, Progress)>,
+}
+
+/// What the targets ran before the promotion did anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// All of them the same image of the repository.
+    Image(ImageStatus),
+    /// Different ones, or none of the repository.
+    None,
 }
 
 /// How far something is that takes its time.

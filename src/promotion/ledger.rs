@@ -7,8 +7,8 @@ use crate::{
     api::{
         names::Digest,
         promotion::{
-            Actor, Failure, HistoryEntry, Hold, HoldKind, ImagePromotionSpec, ImagePromotionStatus, ImageStatus, Outcome,
-            Phase, Rejection, RolloutKind, RolloutStatus, Until,
+            Actor, Failure, HistoryEntry, Hold, HoldKind, ImagePromotionSpec, ImagePromotionStatus, ImageStatus,
+            Outcome, Phase, Rejection, RolloutKind, RolloutStatus, Until,
         },
     },
     control::events::cut,
@@ -59,12 +59,27 @@ pub(crate) fn nameless(digest: Digest) -> ImageStatus {
 
 /// Begins a rollout; one that is under way is ended as superseded.
 pub(super) fn start(status: &mut ImagePromotionStatus, start: Start<'_>) -> Told {
-    let Start { kind, image, reason, by, failure, spec, now } = start;
+    let Start {
+        kind,
+        image,
+        reason,
+        by,
+        failure,
+        spec,
+        now,
+    } = start;
     let mut from = status.current.clone();
     if let Some(old) = status.rollout.take() {
         from = Some(old.image.clone());
         if failure.is_none() {
-            close(status, spec, old, Outcome::Superseded, "another rollout took its place".into(), now);
+            close(
+                status,
+                spec,
+                old,
+                Outcome::Superseded,
+                "another rollout took its place".into(),
+                now,
+            );
         }
     }
     status.last_rollout = status.last_rollout.saturating_add(1);
@@ -76,10 +91,10 @@ pub(super) fn start(status: &mut ImagePromotionStatus, start: Start<'_>) -> Told
     };
     let mut note = format!("{verb} {}", spoken(&image));
     if let Some(from) = &from {
-        note += &format!(" from {}", spoken(from));
+        note = format!("{note} from {}", spoken(from));
     }
     if !reason.is_empty() {
-        note += &format!(": {reason}");
+        note = format!("{note}: {reason}");
     }
     let copies = spec.copy_to.is_some() && kind != RolloutKind::Rollback;
     status.rollout = Some(RolloutStatus {
@@ -97,7 +112,11 @@ pub(super) fn start(status: &mut ImagePromotionStatus, start: Start<'_>) -> Told
     });
     Told {
         is_warning: kind == RolloutKind::Rollback && by == Actor::Operator,
-        reason: if kind == RolloutKind::Rollback { "RollingBack" } else { "RollingOut" },
+        reason: if kind == RolloutKind::Rollback {
+            "RollingBack"
+        } else {
+            "RollingOut"
+        },
         note,
     }
 }
@@ -136,15 +155,31 @@ pub(super) fn enter(status: &mut ImagePromotionStatus, spec: &ImagePromotionSpec
 /// The rollout under way has succeeded.
 pub(super) fn succeed(status: &mut ImagePromotionStatus, spec: &ImagePromotionSpec, now: Timestamp) -> Option<Told> {
     let rollout = status.rollout.take()?;
-    let image = ImageStatus { since: Some(now), ..rollout.image.clone() };
+    let image = ImageStatus {
+        since: Some(now),
+        ..rollout.image.clone()
+    };
     status.previous = rollout.from.clone().filter(|from| from.digest != image.digest);
-    if status.requested.as_ref().is_some_and(|wanted| wanted.digest == image.digest) {
+    if status
+        .requested
+        .as_ref()
+        .is_some_and(|wanted| wanted.digest == image.digest)
+    {
         let asked = status.requested.take();
-        hold(status, HoldKind::Person, asked.as_ref(), "an image was asked for by request".into(), spec.rollback.until, now);
+        hold(
+            status,
+            HoldKind::Person,
+            asked.as_ref(),
+            "an image was asked for by request".into(),
+            spec.rollback.until,
+            now,
+        );
     }
     let (reason, note) = match rollout.kind {
         RolloutKind::Rollback => ("RolledBack", format!("{} runs again", spoken(&image))),
-        RolloutKind::Promotion | RolloutKind::Pin => ("Promoted", format!("{} runs and passed every check", spoken(&image))),
+        RolloutKind::Promotion | RolloutKind::Pin => {
+            ("Promoted", format!("{} runs and passed every check", spoken(&image)))
+        }
     };
     // An image that runs again was good before; since when it has been good is not told anew by a rollback.
     let good = match (&status.last_good, rollout.kind) {
@@ -154,7 +189,11 @@ pub(super) fn succeed(status: &mut ImagePromotionStatus, spec: &ImagePromotionSp
     status.last_good = Some(good);
     status.current = Some(image);
     close(status, spec, rollout, Outcome::Succeeded, String::new(), now);
-    Some(Told { is_warning: false, reason, note })
+    Some(Told {
+        is_warning: false,
+        reason,
+        note,
+    })
 }
 
 /// An image is not to run again.
@@ -202,7 +241,10 @@ pub(crate) fn is_rejected(spec: &ImagePromotionSpec, status: &ImagePromotionStat
 /// An image that this promotion has run, by its digest.
 pub(super) fn known(status: &ImagePromotionStatus, digest: &Digest) -> Option<ImageStatus> {
     let kept = [&status.current, &status.last_good, &status.previous];
-    let succeeded = status.history.iter().filter(|entry| entry.outcome == Outcome::Succeeded);
+    let succeeded = status
+        .history
+        .iter()
+        .filter(|entry| entry.outcome == Outcome::Succeeded);
     kept.into_iter()
         .flatten()
         .chain(succeeded.map(|entry| &entry.image))
@@ -216,7 +258,10 @@ pub(super) fn good_before(
     status: &ImagePromotionStatus,
     digest: &Digest,
 ) -> Option<ImageStatus> {
-    let succeeded = status.history.iter().filter(|entry| entry.outcome == Outcome::Succeeded);
+    let succeeded = status
+        .history
+        .iter()
+        .filter(|entry| entry.outcome == Outcome::Succeeded);
     status
         .last_good
         .iter()

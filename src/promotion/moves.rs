@@ -60,7 +60,11 @@ pub(crate) enum Action {
     /// The copy of an image begins.
     StartCopy(ImageStatus),
     /// A verification begins.
-    StartCheck { index: u8, rollout: u64, image: ImageStatus },
+    StartCheck {
+        index: u8,
+        rollout: u64,
+        image: ImageStatus,
+    },
     /// The tag of `onVerified` is put on an image.
     Retag { tag: Tag, image: ImageStatus },
     /// The hook is told of an image.

@@ -24,7 +24,12 @@ const MESSAGE: usize = 1_000;
 pub(super) const MOST: usize = 100;
 
 /// Brings the targets up to what was seen. `wanted` is what they are to run.
-pub(super) fn seen(old: &[TargetStatus], facts: &[TargetFacts], wanted: Option<&Digest>, now: Timestamp) -> Vec<TargetStatus> {
+pub(super) fn seen(
+    old: &[TargetStatus],
+    facts: &[TargetFacts],
+    wanted: Option<&Digest>,
+    now: Timestamp,
+) -> Vec<TargetStatus> {
     facts
         .iter()
         .take(MOST)
@@ -46,7 +51,11 @@ fn one(before: Option<&TargetStatus>, target: &TargetFacts, wanted: Option<&Dige
         digest: None,
         since: None,
         phase: TargetPhase::Missing,
-        message: format!("{} {} does not exist in this namespace", target.kind.as_str(), target.name),
+        message: format!(
+            "{} {} does not exist in this namespace",
+            target.kind.as_str(),
+            target.name
+        ),
         reverts: 0,
         contested_since: None,
         counted: None,
@@ -62,7 +71,9 @@ fn one(before: Option<&TargetStatus>, target: &TargetFacts, wanted: Option<&Dige
         _ => Some(now),
     };
     if let Some(before) = same {
-        let counts = before.contested_since.is_some_and(|since| before.reverts >= REVERTS || now < since + WITHIN);
+        let counts = before
+            .contested_since
+            .is_some_and(|since| before.reverts >= REVERTS || now < since + WITHIN);
         if counts {
             status.reverts = before.reverts;
             status.contested_since = before.contested_since;
@@ -85,7 +96,10 @@ fn phase(status: &TargetStatus, target: &TargetFacts, found: &Found, wanted: Opt
     }
     if status.reverts >= REVERTS && found.digest.as_ref() != wanted {
         let who = status.contested_by.as_deref().unwrap_or("somebody");
-        let message = format!("{who} keeps writing another image: nothing more is written. {}", found.remedy);
+        let message = format!(
+            "{who} keeps writing another image: nothing more is written. {}",
+            found.remedy
+        );
         return (TargetPhase::Contested, message);
     }
     match &found.health {
