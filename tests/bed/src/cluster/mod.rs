@@ -10,6 +10,7 @@ mod credentials;
 mod gateway;
 mod install;
 mod tools;
+mod workloads;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -29,6 +30,7 @@ pub use audit::Writes;
 pub(crate) use gateway::kubeconfig as gateway_kubeconfig;
 pub use gateway::{Gateway, Write};
 pub use install::{NAMESPACE, SERVICE_ACCOUNT};
+pub use workloads::{Behaviour, Workloads};
 
 /// How long a part of the control plane may take to become ready. Three seconds are usual; a busy machine takes longer.
 const READY_LIMIT: Duration = Duration::from_secs(90);
