@@ -41,6 +41,14 @@ pub struct Tools {
     pub helm: PathBuf,
 }
 
+/// The parts of Argo CD that reconcile, and what they need.
+#[derive(Debug, Clone)]
+pub struct ArgoCdPrograms {
+    /// One program by the names `argocd-repo-server`, `argocd-application-controller` and `redis`, and the manifests of
+    /// its version.
+    pub directory: PathBuf,
+}
+
 /// etcd, kube-apiserver, kube-controller-manager and kubectl, built if need be (about five minutes).
 ///
 /// With `KUBEBUILDER_ASSETS` set, as envtest has it, the etcd, kube-apiserver and kubectl there are used, and only
@@ -54,6 +62,13 @@ pub async fn control_plane() -> Result<ControlPlanePrograms> {
 pub async fn tools() -> Result<Tools> {
     static BUILT: OnceCell<Tools> = OnceCell::const_new();
     BUILT.get_or_try_init(go::tools).await.cloned()
+}
+
+/// Argo CD's repository server and application controller, with a Redis, built if need be (about three minutes). Only
+/// scenarios with a second owner of the manifests need them.
+pub async fn argo_cd() -> Result<ArgoCdPrograms> {
+    static BUILT: OnceCell<ArgoCdPrograms> = OnceCell::const_new();
+    BUILT.get_or_try_init(go::argo_cd).await.cloned()
 }
 
 /// The AWS stand-in, built if need be (about three minutes).

@@ -4,6 +4,7 @@
 //! not see each other's objects. A cluster costs a few seconds to start and some 300 MB.
 
 mod apiserver;
+mod argo_cd;
 mod audit;
 mod client;
 mod credentials;
@@ -26,6 +27,7 @@ use crate::artifacts::{self, ControlPlanePrograms};
 use crate::bed::Bed;
 use crate::process::{Process, Signal};
 
+pub use argo_cd::{ARGO_CD_NAMESPACE, Application, ApplicationStatus, ArgoCd, ArgoCdRepository};
 pub use audit::Writes;
 pub(crate) use gateway::kubeconfig as gateway_kubeconfig;
 pub use gateway::{Gateway, Write};
