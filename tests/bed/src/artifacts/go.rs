@@ -108,10 +108,7 @@ pub(super) async fn tools() -> Result<Tools> {
         group: "tools",
         module: "tools",
         sources: &[],
-        programs: vec![
-            ("sigs.k8s.io/kwok/cmd/kwok", "kwok"),
-            ("helm.sh/helm/v4/cmd/helm", "helm"),
-        ],
+        programs: vec![("helm.sh/helm/v4/cmd/helm", "helm")],
         link: "-s -w".to_owned(),
         go_minor: 26,
         finish: |_, _| Ok(()),
@@ -119,7 +116,6 @@ pub(super) async fn tools() -> Result<Tools> {
     })
     .await?;
     Ok(Tools {
-        kwok: built.join("kwok"),
         helm: built.join("helm"),
     })
 }

@@ -35,8 +35,6 @@ pub struct ControlPlanePrograms {
 /// Programs used beside the control plane.
 #[derive(Debug, Clone)]
 pub struct Tools {
-    /// Pods without nodes.
-    pub kwok: PathBuf,
     /// Installs the chart.
     pub helm: PathBuf,
 }
@@ -58,7 +56,7 @@ pub async fn control_plane() -> Result<ControlPlanePrograms> {
     BUILT.get_or_try_init(go::control_plane).await.cloned()
 }
 
-/// kwok and helm, built if need be (about a minute).
+/// helm, built if need be (about a minute).
 pub async fn tools() -> Result<Tools> {
     static BUILT: OnceCell<Tools> = OnceCell::const_new();
     BUILT.get_or_try_init(go::tools).await.cloned()

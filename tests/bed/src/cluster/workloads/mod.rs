@@ -3,8 +3,9 @@
 //!
 //! # Caveats
 //! Nothing runs: there are no logs, no exec, no probes, no volumes, no resources, taints are not looked at. Of a pod's
-//! affinity only a node's name counts, as the `DaemonSet` controller asks for. Readiness gates are not waited for. Times are
-//! shorter than a real node's: a crash loop restarts every two seconds, a job ends after one.
+//! affinity only a node's name counts, as the `DaemonSet` controller asks for. Readiness gates are not waited for. A pod that
+//! is deleted is gone at once. Times are shorter than a real node's: a crash loop restarts every two seconds, a job ends
+//! after one.
 
 mod behaviour;
 mod container;
