@@ -176,8 +176,10 @@ async fn a_deployment_rolls_out_fails_and_recovers_as_its_images_behave() -> Res
     })
     .await?;
 
-    // A pod that was taken away comes again under the name it would have.
+    // It goes on when the apiserver was away, and an owner that is deleted takes its pods along.
     workloads.behave("registry/web:3", Behaviour::Healthy);
+    cluster.start_apiserver().await?;
+    set_image(&client, "web", "registry/web:4").await?;
     rolled_out(&client, "web", 3).await?;
     let gone = ["delete", "deployment", "web", "--cascade=foreground", "--timeout=60s"];
     cluster.kubectl(&gone).await?.checked()?;
