@@ -72,6 +72,31 @@ pub(crate) enum Look {
     Asked,
 }
 
+/// A kind that a controller runs. Most kinds are [`Managed`] and get it from there.
+pub(crate) trait Driven:
+    Resource<DynamicType = ()> + Clone + fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static
+{
+    /// What the kinds share among themselves.
+    type Shared: Send + Sync + 'static;
+
+    /// Its name in metrics and logs.
+    const CALLED: &'static str;
+
+    /// Looks at one object and does what there is to do. Never fails: what goes wrong is reported on the object and decides
+    /// when it is looked at again.
+    fn drive(self, ctx: &Context<Self::Shared>) -> impl Future<Output = (Action, Reason)> + Send;
+}
+
+impl<K: Managed> Driven for K {
+    type Shared = K::World;
+
+    const CALLED: &'static str = K::KIND;
+
+    async fn drive(self, ctx: &Context<K::World>) -> (Action, Reason) {
+        run(self, ctx).await
+    }
+}
+
 /// What one kind has to say for itself; the loop is [`reconcile`].
 pub(crate) trait Managed:
     Resource<DynamicType = (), Scope: Scoped<Self>>
@@ -186,30 +211,30 @@ struct Run<K: Managed> {
 
 /// Looks at one object and brings the world towards what it asks. Never fails: what goes wrong is reported on the object
 /// and decides when it is looked at again.
-pub(crate) async fn reconcile<K: Managed>(
+pub(crate) async fn reconcile<K: Driven>(
     guard: Arc<DeserializeGuard<K>>,
-    ctx: Arc<Context<K::World>>,
+    ctx: Arc<Context<K::Shared>>,
 ) -> Result<Action, Infallible> {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
     let span = tracing::info_span!(
         "reconcile",
-        kind = K::KIND,
+        kind = K::CALLED,
         namespace = guard.meta().namespace.as_deref().unwrap_or_default(),
         name = guard.meta().name.as_deref().unwrap_or_default(),
         reconcile_id = id,
     );
     let began = Instant::now();
-    ctx.memory.taken_up(K::KIND, &key(guard.meta()));
-    ctx.metrics.begin(K::KIND);
+    ctx.memory.taken_up(K::CALLED, &key(guard.meta()));
+    ctx.metrics.begin(K::CALLED);
     let (action, result) = match &guard.0 {
-        Ok(object) => run(object.clone(), &ctx).instrument(span).await,
+        Ok(object) => object.clone().drive(&ctx).instrument(span).await,
         Err(invalid) => {
             unreadable::<K>(invalid, &ctx).instrument(span).await;
             (Action::await_change(), Reason::Invalid)
         }
     };
-    ctx.metrics.end(K::KIND, result.as_str(), began.elapsed());
+    ctx.metrics.end(K::CALLED, result.as_str(), began.elapsed());
     Ok(action)
 }
 
@@ -513,7 +538,7 @@ impl<K: Managed> Run<K> {
 }
 
 /// Reports an object that could not be read, which the schema should have refused. It stops nobody else.
-async fn unreadable<K: Managed>(invalid: &kube::core::error_boundary::InvalidObject, ctx: &Context<K::World>) {
+async fn unreadable<K: Driven>(invalid: &kube::core::error_boundary::InvalidObject, ctx: &Context<K::Shared>) {
     tracing::warn!(error = %invalid.error, "the object cannot be read and is left alone");
     let meta = &invalid.metadata;
     let note = format!(
