@@ -3,3 +3,17 @@
 
 #[allow(dead_code, reason = "the engine that uses it follows")]
 pub(crate) mod facts;
+#[allow(dead_code, reason = "the controller that uses it follows")]
+mod health;
+#[allow(dead_code, reason = "the controller that uses it follows")]
+mod owner;
+#[allow(dead_code, reason = "the controller that uses it follows")]
+pub(crate) mod ownership;
+#[allow(dead_code, reason = "the controller that uses it follows")]
+pub(crate) mod patch;
+#[allow(dead_code, reason = "the controller that uses it follows")]
+mod pods;
+#[allow(dead_code, reason = "the controller that uses it follows")]
+pub(crate) mod via;
+#[allow(dead_code, reason = "the controller that uses it follows")]
+pub(crate) mod workload;
