@@ -30,12 +30,13 @@ pub(crate) enum Reason {
     TargetMissing,
     TargetOwned,
     Contested,
+    Refused,
     Failed,
 }
 
 impl Reason {
     /// Every reason, in the order of the reference page.
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::Settled,
         Self::Observed,
         Self::Suspended,
@@ -60,6 +61,7 @@ impl Reason {
         Self::TargetMissing,
         Self::TargetOwned,
         Self::Contested,
+        Self::Refused,
         Self::Failed,
     ];
 
@@ -196,6 +198,11 @@ impl Reason {
                 "Contested",
                 "Somebody else keeps writing another image to a target, so that nothing more is written to it.",
                 "Do what the message says, then ask to go on with the request resume.",
+            ),
+            Self::Refused => (
+                "Refused",
+                "The Kubernetes API, or somebody who is asked on the way, refuses a write of the promotion.",
+                "See the message: a quota, an admission policy, a missing right or a setting of the installation; it is tried again until the rollout's time is over.",
             ),
             Self::Failed => (
                 "Failed",
