@@ -3,3 +3,9 @@
 
 #[allow(dead_code, reason = "the engine that uses it follows")]
 pub(crate) mod facts;
+#[allow(dead_code, reason = "the engine that uses it follows")]
+mod filter;
+#[allow(dead_code, reason = "the engine that uses it follows")]
+pub(crate) mod select;
+#[allow(dead_code, reason = "the engine that uses it follows")]
+pub(crate) mod version;
