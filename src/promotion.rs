@@ -2,9 +2,11 @@
 //! or has a clock of its own.
 
 mod answers;
+pub(crate) mod condition;
 mod drive;
 pub(crate) mod engine;
 pub(crate) mod facts;
+mod filter;
 mod health;
 pub(crate) mod ledger;
 pub(crate) mod moves;
@@ -13,6 +15,10 @@ pub(crate) mod ownership;
 pub(crate) mod patch;
 mod pods;
 pub(crate) mod request;
+pub(crate) mod select;
+#[cfg(test)]
+mod select_tests;
 mod targets;
+mod version;
 pub(crate) mod via;
 pub(crate) mod workload;

@@ -50,3 +50,7 @@ pub const CLAIM_WRITER_TAG: &str = "ecr-operator.dev/writer";
 
 /// Tag on the claim: the UID of the cluster (of its `kube-system` namespace) that manages the registry.
 pub const CLAIM_CLUSTER_TAG: &str = "ecr-operator.dev/cluster";
+
+/// The tags that keep images in use from clean-up begin with it. They belong to the operator: an image that has one is
+/// protected, and none is ever picked by it.
+pub const IN_USE_TAG_PREFIX: &str = "in-use.";

@@ -33,7 +33,8 @@ pub struct Source {
     /// Which image of the repository is wanted. Required.
     pub policy: Policy,
 
-    /// Which tags are considered. Default: every tag but the operator's own.
+    /// Which tags are considered; `digest` heeds no filter. Default: every tag but the operator's own and those that
+    /// cosign keeps signatures and the like under.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<Filter>,
 
@@ -78,18 +79,19 @@ pub struct Policy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
 
-    /// The image that was pushed last, by ECR's `imagePushedAt`; of several in one second, the one whose digest is
-    /// last in alphabetical order. Without a `filter` untagged images count too. Default: absent.
+    /// The image that was pushed last, by ECR's `imagePushedAt`; of several with the same time, an index before a
+    /// single image, then a tagged before an untagged one, then the one whose digest is last in alphabetical order.
+    /// Without a `filter` untagged images count too; signatures and other artifacts do not. Default: absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latest_pushed: Option<LatestPushed>,
 
-    /// The tag, or what `filter.extract` takes from it, that is last in alphabetical order, compared by bytes.
-    /// Default: absent.
+    /// The tag, or what `filter.extract` takes from it, that is last in alphabetical order, compared by bytes. Of
+    /// several that are equal, the one pushed last wins, then the tag that is last in alphabetical order. Default: absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alphabetical: Option<Direction>,
 
-    /// The tag, or what `filter.extract` takes from it, that is the highest number; tags that are none are passed over.
-    /// Default: absent.
+    /// The tag, or what `filter.extract` takes from it, that is the highest number, such as `42` or `1.5`; tags that are none
+    /// are passed over. Ties go as with `alphabetical`. Default: absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub numerical: Option<Direction>,
 }
@@ -99,17 +101,18 @@ pub struct Policy {
 #[serde(rename_all = "camelCase")]
 pub struct Semver {
     /// Comparisons that must all hold, separated by spaces or commas, such as `>=1.2 <2`, `~1.4`, `^2`, `1.x`, and
-    /// alternatives separated by `||`. 1 to 256 characters. Required.
+    /// alternatives separated by `||`, with the meaning they have to npm: `1.2.3` is that version alone, and `1.2` is
+    /// every 1.2.x. 1 to 256 characters. Required.
     #[schemars(
         length(min = 1, max = 256),
         regex(
-            pattern = r"^\s*((>=|<=|>|<|=|~|\^)?\s*v?([0-9]{1,16}|[xX*])(\.([0-9]{1,16}|[xX*])){0,2}(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?)(\s*(\|\||,|\s)\s*(>=|<=|>|<|=|~|\^)?\s*v?([0-9]{1,16}|[xX*])(\.([0-9]{1,16}|[xX*])){0,2}(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?)*\s*$"
+            pattern = r"^\s*(v?[xX*](\.[xX*]){0,2}|(>=|<=|>|<|=|~|\^)?\s*v?(0|[1-9][0-9]{0,15})(\.[xX*](\.[xX*])?|\.(0|[1-9][0-9]{0,15})(\.[xX*]|\.(0|[1-9][0-9]{0,15})(-(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*))*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?)?)?)(\s*(\|\||,|\s)\s*(v?[xX*](\.[xX*]){0,2}|(>=|<=|>|<|=|~|\^)?\s*v?(0|[1-9][0-9]{0,15})(\.[xX*](\.[xX*])?|\.(0|[1-9][0-9]{0,15})(\.[xX*]|\.(0|[1-9][0-9]{0,15})(-(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*))*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?)?)?))*\s*$"
         )
     )]
     pub range: String,
 
-    /// Whether pre-releases such as `1.3.0-rc.1` are taken, ordered as semver has it. Default: false; only those that a
-    /// comparison of the range names with the same three numbers.
+    /// Whether pre-releases such as `1.3.0-rc.1` are taken, ordered as semver has it; `<2` leaves those of 2.0.0 out.
+    /// Default: false; only those that a comparison of the range names with the same three numbers.
     #[serde(default)]
     pub pre_releases: bool,
 }

@@ -43,9 +43,6 @@ use crate::{
     document::policy::Policy,
 };
 
-/// Tags of images that a cluster uses begin with this.
-const IN_USE_TAG: &str = "in-use.";
-
 /// The pause between the two reads that must agree that a repository is gone.
 const READ_AGAIN: Duration = Duration::from_secs(1);
 
@@ -349,7 +346,10 @@ async fn look_at_images(
     if deletion != DeletionPolicy::DeleteWithImages {
         return Ok(Images::Some);
     }
-    let in_use = connection.ecr.find_image_tag(name, IN_USE_TAG).await?;
+    let in_use = connection
+        .ecr
+        .find_image_tag(name, crate::api::IN_USE_TAG_PREFIX)
+        .await?;
     Ok(in_use.map_or(Images::Some, Images::Protected))
 }
 
