@@ -4,6 +4,7 @@
 //! - [`api`]: the objects users write; types, schemas and validation rules.
 //! - `control`: the loop every kind runs: observe, plan, apply, report. Knows no kind.
 //! - `controllers`: one folder a kind; `plan.rs` decides and is pure, `mod.rs` reads and acts.
+//! - `events`: what AWS tells over SQS becomes hints of where to look.
 //! - `document`: AWS's documents, parsed, compared by meaning, composed. Pure.
 //! - `aws`: the talk with AWS; the only place that names its SDK.
 //! - [`cli`]: one file a command. `server`, `metrics`, `telemetry`: what the operator tells of itself.
@@ -15,6 +16,7 @@ pub mod cli;
 mod control;
 mod controllers;
 mod document;
+mod events;
 pub mod generated;
 mod metrics;
 mod server;

@@ -183,6 +183,7 @@ mod tests {
             mode: RegistryMode::Manage,
             tenants,
             creation_defaults: None,
+            events: None,
             takeover: None,
             suspend: false,
         };
