@@ -44,6 +44,10 @@ const FIRST_WAIT_SECONDS: u8 = 1;
 /// The longest pause after polls that failed. Rights that were granted, or a queue that was made, are noticed by then.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
+/// The pause after a batch of which nothing was an event of ECR. Where the queue does not hide what was received, it would be
+/// given out again at once, without end.
+const NOTHING_TO_READ: Duration = Duration::from_secs(1);
+
 /// How many polls in a row have to fail, for a cause that may pass by itself, before it is told.
 const TELL_AFTER: u32 = 3;
 
@@ -122,6 +126,15 @@ struct Asked {
     receipts: Vec<String>,
 }
 
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    /// There was none, or some of it was read and is gone.
+    Away,
+    /// All of it stays on the queue.
+    Left,
+}
+
 impl Listener {
     async fn listen(mut self) {
         tracing::info!(registry = %self.registry, queue = %self.source.queue_url, "reading events");
@@ -135,7 +148,12 @@ impl Listener {
                 Err(error) => Err(error),
             };
             match outcome {
-                Ok(()) => self.answered(),
+                Ok(taken) => {
+                    self.answered();
+                    if taken == Taken::Left {
+                        self.meanwhile(tokio::time::sleep(NOTHING_TO_READ)).await;
+                    }
+                }
                 Err(error) => {
                     let pause = self.failed(&error);
                     self.meanwhile(tokio::time::sleep(pause)).await;
@@ -163,7 +181,7 @@ impl Listener {
     }
 
     /// Queues the hints of a batch, then deletes its messages.
-    async fn take(&mut self, messages: &[Received]) -> Result<(), AwsError> {
+    async fn take(&mut self, messages: &[Received]) -> Result<Taken, AwsError> {
         let mut asked = Asked::default();
         for message in messages {
             self.read(message, &mut asked);
@@ -171,14 +189,20 @@ impl Listener {
         self.hint(&mut asked);
         self.release();
         if asked.receipts.is_empty() {
-            return Ok(());
+            let empty = messages.is_empty();
+            return Ok(if empty { Taken::Away } else { Taken::Left });
         }
         let sqs = &self.source.connection.sqs;
         let left = sqs.delete(&self.source.queue_url, &asked.receipts).await?;
         if left > 0 {
             tracing::warn!(registry = %self.registry, left, "SQS did not delete some messages; they come again");
+            return Ok(if left == asked.receipts.len() {
+                Taken::Left
+            } else {
+                Taken::Away
+            });
         }
-        Ok(())
+        Ok(Taken::Away)
     }
 
     fn read(&self, received: &Received, asked: &mut Asked) {
