@@ -317,8 +317,10 @@ impl Listener {
         self.ctx.metrics.events_failed(&self.registry, error.kind());
         let pause = pause(self.failures, fastrand::f64());
         tracing::warn!(registry = %self.registry, %error, retry_in_s = pause.as_secs(), "events could not be read");
-        if self.failures >= TELL_AFTER || !may_pass(error.fault) {
-            let mut text = format!("Events are not read: {error}. {}", cure(error.fault));
+        let fault = error.fault;
+        if self.failures >= TELL_AFTER || !may_pass(fault) {
+            let error = error.to_string();
+            let mut text = format!("Events are not read: {}. {}", error.trim_end_matches('.'), cure(fault));
             cut(&mut text, MESSAGE);
             let state = State::Failing(text.clone());
             if self.ctx.world.queues.state(&self.registry).as_ref() != Some(&state) {
