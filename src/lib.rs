@@ -4,6 +4,7 @@
 //! - [`api`]: the objects users write; types, schemas and validation rules.
 //! - `control`: the loop every kind runs: observe, plan, apply, report. Knows no kind.
 //! - `controllers`: one folder a kind; `plan.rs` decides and is pure, `mod.rs` reads and acts.
+//! - `events`: what AWS tells over SQS becomes hints of where to look.
 //! - `document`: AWS's documents, parsed, compared by meaning, composed. Pure.
 //! - `promotion`: the engine of promotions: which image, what it waits for, the next move. Pure.
 //! - `aws`: the talk with AWS; the only place that names its SDK.
@@ -16,6 +17,7 @@ pub mod cli;
 mod control;
 mod controllers;
 mod document;
+mod events;
 pub mod generated;
 mod metrics;
 #[allow(dead_code, reason = "the controller that obeys it follows")]

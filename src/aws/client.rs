@@ -9,11 +9,13 @@ use aws_sdk_ecr::{
         ImageTagMutabilityExclusionFilter, ImageTagMutabilityExclusionFilterType, ListImagesFilter, Tag, TagStatus,
     },
 };
+use aws_types::request_id::RequestId;
 
 use super::{
     error::{AwsError, Fault},
     pace::Pace,
     record::{Mutability, Record, StoredEncryption},
+    written::Written,
 };
 use crate::{
     api::names::{AccountId, RepositoryName},
@@ -33,6 +35,7 @@ pub(crate) struct Ecr {
     sts: aws_sdk_sts::Client,
     registry_id: AccountId,
     pace: Arc<Pace>,
+    written: Arc<Written>,
     writable: bool,
     gate: Gate,
 }
@@ -62,6 +65,9 @@ macro_rules! call {
         let Ok(answer) = $self.gate.guard($request.send()).await else {
             return Err(AwsError::not_leading($operation));
         };
+        if let Some(id) = answer.as_ref().ok().and_then(RequestId::request_id) {
+            $self.written.note(id);
+        }
         $self
             .pace
             .answered($operation, answer.map_err(|error| AwsError::new($operation, &error)))
@@ -81,9 +87,15 @@ impl Ecr {
             sts,
             registry_id,
             pace: Arc::default(),
+            written: Arc::default(),
             writable,
             gate,
         }
+    }
+
+    /// Whether AWS gave this request id to a write of ours.
+    pub(crate) fn wrote(&self, request_id: &str) -> bool {
+        self.written.holds(request_id)
     }
 
     /// The account whose credentials are used. Needs no rights.

@@ -2,7 +2,8 @@
 //!
 //! [`connect`] opens a [`client::Ecr`] for one registry. Every call goes through [`client`], which paces it
 //! ([`pace`]), counts and logs it ([`meter`]), and turns what went wrong into an [`error::AwsError`] of a class that
-//! the rest of the program decides by. [`inventory`] and [`batch`] make many objects share few calls.
+//! the rest of the program decides by. [`sqs`] reads events, and [`written`] knows which of them tell of our own writes.
+//! [`inventory`] and [`batch`] make many objects share few calls.
 
 pub(crate) mod batch;
 pub(crate) mod client;
@@ -12,3 +13,5 @@ pub(crate) mod inventory;
 pub(crate) mod meter;
 pub(crate) mod pace;
 pub(crate) mod record;
+pub(crate) mod sqs;
+pub(crate) mod written;

@@ -44,6 +44,7 @@ use crate::{
         registry::{self, connection::Standing},
         world::{Identity, World},
     },
+    events::queues::Queues,
     metrics::Metrics,
 };
 
@@ -138,6 +139,7 @@ async fn plan_all(args: &Args) -> Result<Vec<Planned>, String> {
 fn context(client: kube::Client, gate: Gate, identity: Identity, manifests: &Manifests) -> Context<World> {
     let metrics = Metrics::new();
     let (hints, _) = mpsc::unbounded();
+    let (looks, _) = mpsc::unbounded();
     let guards = |objects: &[Registry]| {
         objects
             .iter()
@@ -163,6 +165,8 @@ fn context(client: kube::Client, gate: Gate, identity: Identity, manifests: &Man
             namespaces: filled(manifests.namespaces.clone()),
             connections: RwLock::new(HashMap::new()),
             hints,
+            looks,
+            queues: Queues::default(),
         },
         client,
     }

@@ -14,7 +14,11 @@ use kube::{
     Api, Client,
     api::PartialObjectMeta,
     core::DeserializeGuard,
-    runtime::{WatchStreamExt as _, predicates, reflector::store, watcher},
+    runtime::{
+        WatchStreamExt as _, predicates,
+        reflector::{Lookup, ObjectRef, store},
+        watcher,
+    },
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -33,6 +37,7 @@ use crate::{
         spawn::{self, Readiness, Watched},
     },
     controllers::world::{Hint, Identity, World},
+    events::{listener, queues::Queues},
     metrics::Metrics,
     server::{self, Served},
     telemetry::{self, LogFormat},
@@ -152,6 +157,7 @@ async fn run(args: Args) -> Result<(), String> {
     let (repositories, repositories_writer) = store();
     let (namespaces, namespaces_writer) = store();
     let (hints, hinted) = mpsc::unbounded();
+    let (looks, looked) = mpsc::unbounded();
     let ctx = Arc::new(Context {
         client: client.clone(),
         metrics: metrics.clone(),
@@ -174,6 +180,8 @@ async fn run(args: Args) -> Result<(), String> {
             namespaces: namespaces.clone(),
             connections: RwLock::new(HashMap::new()),
             hints,
+            looks,
+            queues: Queues::default(),
         },
     });
     let refresh = Arc::clone(&ctx);
@@ -203,7 +211,7 @@ async fn run(args: Args) -> Result<(), String> {
         namespaces: namespaces_writer,
     };
     let finished = tokio::select! {
-        finished = work(Arc::clone(&ctx), writers, hinted, shutdown) => finished,
+        finished = work(Arc::clone(&ctx), writers, Hinted { objects: hinted, registries: looked }, shutdown) => finished,
         why = leader.keep() => return Err(format!("the lead is lost: {why}; start the program again to stand by")),
     };
     ctx.events.flush().await;
@@ -221,11 +229,17 @@ struct Writers {
     namespaces: store::Writer<PartialObjectMeta<Namespace>>,
 }
 
+/// Where hints arrive.
+struct Hinted {
+    objects: mpsc::UnboundedReceiver<Hint>,
+    registries: mpsc::UnboundedReceiver<Hint>,
+}
+
 /// Runs the controllers until `shutdown`, then finishes the reconciles under way. False where some had to be cut off.
 async fn work(
     ctx: Arc<Context<World>>,
     writers: Writers,
-    hinted: mpsc::UnboundedReceiver<Hint>,
+    hinted: Hinted,
     shutdown: impl Future<Output = ()> + Clone + Send + 'static,
 ) -> bool {
     let readiness = ctx.world.readiness.clone();
@@ -245,21 +259,27 @@ async fn work(
         reader: ctx.world.registries.clone(),
         writer: writers.registries,
     };
-    let none = futures::stream::pending();
-    let of_registries = spawn::run::<Registry>(Arc::clone(&ctx), watched, none, readiness.clone(), shutdown.clone());
+    let meaning = Arc::clone(&ctx);
+    let meant = hinted
+        .registries
+        .flat_map(move |hint| futures::stream::iter(doubted(&meaning, &hint, meaning.world.meant_registry(&hint))));
+    let of_registries = spawn::run::<Registry>(Arc::clone(&ctx), watched, meant, readiness.clone(), shutdown.clone());
     let watched = Watched {
         api: Api::all(ctx.client.clone()),
         reader: ctx.world.repositories.clone(),
         writer: writers.repositories,
     };
     let meaning = Arc::clone(&ctx);
-    let meant = hinted.flat_map(move |hint| futures::stream::iter(meaning.world.meant(&hint)));
+    let meant = hinted
+        .objects
+        .flat_map(move |hint| futures::stream::iter(doubted(&meaning, &hint, meaning.world.meant(&hint))));
     let of_repositories = spawn::run::<Repository>(Arc::clone(&ctx), watched, meant, readiness, shutdown.clone());
 
     // Tasks of their own: no reconcile may delay the renewal of the Lease.
     let mut controllers = JoinSet::new();
     controllers.spawn(of_registries);
     controllers.spawn(of_repositories);
+    controllers.spawn(listener::run(Arc::clone(&ctx), shutdown.clone()));
     let stopped = async {
         shutdown.await;
         tracing::info!("stopping: what is under way is finished, nothing new is begun");
@@ -276,6 +296,19 @@ async fn work(
         }
         () = namespaces => false,
     }
+}
+
+/// Notes of the objects that a hint means that they are to be read from AWS, where it says so.
+fn doubted<K>(ctx: &Context<World>, hint: &Hint, objects: Vec<ObjectRef<K>>) -> Vec<ObjectRef<K>>
+where
+    K: Lookup<DynamicType = ()>,
+{
+    if hint.casts_doubt() {
+        for uid in objects.iter().filter_map(|object| object.extra.uid.as_deref()) {
+            ctx.memory.doubt(uid);
+        }
+    }
+    objects
 }
 
 /// The UID of the namespace `kube-system`, by which clusters are commonly told apart.

@@ -68,7 +68,7 @@ pub(crate) enum Look {
     Routine,
     /// Everything is read that is not known from a listing that all share.
     Full,
-    /// Somebody asked for a look now: everything is read.
+    /// Somebody asked for a look now, or an event tells of a change: everything is read.
     Asked,
 }
 
@@ -262,7 +262,8 @@ async fn run<K: Managed>(object: K, ctx: &Context<K::World>) -> (Action, Reason)
         .and_then(|status| K::common(status).last_handled_reconcile.as_ref());
     let due = ctx.memory.is_due(&uid, ctx.check_interval, now);
     let api = <K::Scope as Scoped<K>>::api(ctx.client.clone(), &object);
-    let look = match (asked != handled, goal == Goal::Absent || due) {
+    let doubted = ctx.memory.take_doubt(&uid);
+    let look = match (asked != handled || doubted, goal == Goal::Absent || due) {
         (true, _) => Look::Asked,
         (false, true) => Look::Full,
         (false, false) => Look::Routine,
@@ -280,7 +281,12 @@ async fn run<K: Managed>(object: K, ctx: &Context<K::World>) -> (Action, Reason)
 
     let references = match run.object.refer(ctx).await {
         Ok(references) => references,
-        Err(error) => return conclude_unreferred(&run, ctx, &uid, &error),
+        Err(error) => {
+            if doubted {
+                ctx.memory.doubt(&uid);
+            }
+            return conclude_unreferred(&run, ctx, &uid, &error);
+        }
     };
     let (seen, outcome) = run.converge(&references, ctx).await;
     run.object.concluded(ctx, &references, seen.as_ref(), &outcome);
@@ -298,6 +304,10 @@ async fn run<K: Managed>(object: K, ctx: &Context<K::World>) -> (Action, Reason)
         (Ok(verdict), Ok(())) => Ok(verdict),
         (Ok(_), Err(error)) | (Err(error), _) => Err(error),
     };
+    // A look that did not come to an end has not answered the doubt.
+    if doubted && !matches!(outcome, Ok(Verdict::Settled { .. } | Verdict::Observed { .. })) {
+        ctx.memory.doubt(&uid);
+    }
     let rhythm = run.object.rhythm(&references);
     next(&run, ctx, &uid, &outcome, rhythm)
 }

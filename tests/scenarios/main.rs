@@ -9,6 +9,7 @@ mod converge;
 mod crash;
 mod deletion;
 mod drill;
+mod events;
 mod faults;
 mod lead;
 mod ledger;

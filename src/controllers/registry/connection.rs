@@ -10,10 +10,10 @@ use tokio::time::Instant;
 
 use crate::{
     api::{
-        names::{AccountId, RepositoryName},
+        names::{AccountId, Region, RepositoryName},
         registry::RegistrySpec,
     },
-    aws::{batch::Lookups, client::Ecr, connect, error::AwsError, inventory::Inventory, record::Record},
+    aws::{batch::Lookups, client::Ecr, connect, error::AwsError, inventory::Inventory, record::Record, sqs::Sqs},
     control::gate::Gate,
     metrics::Metrics,
 };
@@ -43,6 +43,7 @@ pub(crate) struct ClaimTags {
 pub(crate) struct Connection {
     pub registry_id: AccountId,
     pub ecr: Ecr,
+    pub sqs: Sqs,
     pub inventory: Inventory,
     pub lookups: Lookups,
     opened_with: RegistrySpec,
@@ -71,9 +72,11 @@ const VALID: Duration = Duration::from_mins(5);
 
 impl Connection {
     pub(crate) async fn open(name: &str, spec: &RegistrySpec, gate: Gate, metrics: Metrics) -> Self {
+        let (ecr, sqs) = connect::open(name, spec, gate, metrics).await;
         Self {
             registry_id: spec.registry_id.clone(),
-            ecr: connect::open(name, spec, gate, metrics).await,
+            ecr,
+            sqs,
             inventory: Inventory::default(),
             lookups: Lookups::default(),
             opened_with: spec.clone(),
@@ -81,6 +84,10 @@ impl Connection {
             checks: Mutex::default(),
             locks: Mutex::default(),
         }
+    }
+
+    pub(crate) fn region(&self) -> &Region {
+        &self.opened_with.region
     }
 
     /// Whether the connection still fits the Registry.

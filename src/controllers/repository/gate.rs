@@ -192,6 +192,7 @@ mod tests {
             mode: RegistryMode::Manage,
             tenants,
             creation_defaults: None,
+            events: None,
             takeover: None,
             suspend: false,
         };

@@ -38,7 +38,7 @@ mod rights;
 mod tasks;
 mod wait;
 
-pub use aws::{Aws, Call, Calls, Deletion, Effect, Fault, FaultState, Image, Moment, Policy, Principal};
+pub use aws::{Aws, Call, Calls, Deletion, Effect, Fault, FaultState, Image, Moment, Policy, Principal, Queue};
 pub use bed::{Bed, Output};
 pub use clone::root;
 pub use cluster::{
@@ -48,7 +48,7 @@ pub use cluster::{
 pub use environment::as_by_hand;
 pub use operator::{Operator, OperatorOptions};
 pub use process::{Process, Signal};
-pub use rights::operator_rights;
+pub use rights::{event_rights, operator_rights};
 pub use tasks::Tasks;
 pub use wait::{Sighting, eventually, throughout};
 

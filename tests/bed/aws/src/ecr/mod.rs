@@ -1,6 +1,7 @@
 //! The registry of one account in one Region. fakecloud holds its state and carries out what it does as ECR does;
 //! everything else has a handler of its own in this folder.
 
+mod archive;
 mod authorization;
 mod backfill;
 mod deletion;
@@ -178,6 +179,7 @@ impl Registry {
             "RegisterPullTimeUpdateExclusion" => self.register_exclusion(&body),
             "DeregisterPullTimeUpdateExclusion" => self.deregister_exclusion(&body),
             "ListPullTimeUpdateExclusions" => self.list_exclusions(&body),
+            "UpdateImageStorageClass" => self.update_image_storage_class(world, request, &body).await,
             "GetDownloadUrlForLayer" => self.get_download_url_for_layer(request, &body).await,
             _ => self.fall_through(request).await,
         }
