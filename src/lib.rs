@@ -20,7 +20,7 @@ mod document;
 mod events;
 pub mod generated;
 mod metrics;
-#[allow(dead_code, reason = "the controller that obeys it follows")]
+
 mod promotion;
 mod server;
 mod telemetry;

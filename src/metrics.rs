@@ -77,6 +77,13 @@ struct EventFailureLabels {
     result: String,
 }
 
+/// Labels of rollouts that ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RolloutLabels {
+    kind: String,
+    outcome: String,
+}
+
 type SecondsGauge = Gauge<f64, AtomicU64>;
 
 /// Every figure the operator gives. Cheap to clone.
@@ -96,6 +103,7 @@ pub(crate) struct Metrics {
     events: Family<EventLabels, Counter>,
     event_age: Family<RegistryLabels, Histogram, fn() -> Histogram>,
     event_failures: Family<EventFailureLabels, Counter>,
+    rollouts: Family<RolloutLabels, Counter>,
     leader: Gauge,
     /// When each registry was last listed; the gauge is worked out when it is asked for.
     listed: Arc<Mutex<HashMap<String, Instant>>>,
@@ -129,6 +137,7 @@ impl Metrics {
             events: Family::default(),
             event_age: Family::new_with_constructor(waits as fn() -> Histogram),
             event_failures: Family::default(),
+            rollouts: Family::default(),
             leader: Gauge::default(),
             listed: Arc::default(),
         };
@@ -193,6 +202,11 @@ impl Metrics {
             "events_poll_errors",
             "Times that the queue of events could not be read, by AWS's error code",
             metrics.event_failures.clone(),
+        );
+        registry.register(
+            "rollouts",
+            "Rollouts of ImagePromotions that ended, by kind and outcome",
+            metrics.rollouts.clone(),
         );
         registry.register(
             "leader",
@@ -289,6 +303,12 @@ impl Metrics {
         self.event_failures
             .get_or_create(&EventFailureLabels { registry, result })
             .inc();
+    }
+
+    /// A rollout of a promotion ended.
+    pub(crate) fn rollout_ended(&self, kind: &str, outcome: &str) {
+        let (kind, outcome) = (kind.to_owned(), outcome.to_owned());
+        self.rollouts.get_or_create(&RolloutLabels { kind, outcome }).inc();
     }
 
     /// A Registry is gone: its figures must not stay behind as if it were merely old.

@@ -41,6 +41,7 @@ use crate::{
         spawn::Readiness,
     },
     controllers::{
+        promotion::shared::Promoting,
         registry::{self, connection::Standing},
         world::{Identity, World},
     },
@@ -167,6 +168,9 @@ fn context(client: kube::Client, gate: Gate, identity: Identity, manifests: &Man
             hints,
             looks,
             queues: Queues::default(),
+            promotions: filled(Vec::new()),
+            nudges: mpsc::unbounded().0,
+            promoting: Promoting::default(),
         },
         client,
     }

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, RwLock},
     time::Duration,
@@ -27,16 +28,22 @@ use tokio::{
 
 use super::Outcome;
 use crate::{
-    api::{Registry, Repository, names::OwnerId},
+    api::{ImagePromotion, Registry, Repository, names::OwnerId},
     control::{
         context::{Context, Memory},
         events::Events,
         gate::Gate,
         lead::{self, Candidate},
-        managed::Managed,
+        managed::{Driven as _, Managed},
         spawn::{self, Readiness, Watched},
     },
-    controllers::world::{Hint, Identity, World},
+    controllers::{
+        promotion::{
+            shared::{Promoting, Settings},
+            triggers::{self, PromotionObject},
+        },
+        world::{Hint, Identity, World},
+    },
     events::{listener, queues::Queues},
     metrics::Metrics,
     server::{self, Served},
@@ -79,6 +86,21 @@ pub(super) struct Args {
     #[arg(long, env = "ECR_OPERATOR_LEASE_DURATION", value_name = "TIME", default_value = "15s",
           value_parser = |text: &str| duration(text, 2, 300))]
     lease_duration: Duration,
+
+    /// What the addresses of Prometheus and of hooks in ImagePromotions must begin with, such as
+    /// http://prometheus.monitoring:9090; may be given several times. Default: none is allowed.
+    #[arg(
+        long = "allow-address",
+        env = "ECR_OPERATOR_ALLOW_ADDRESS",
+        value_name = "URL",
+        value_delimiter = ','
+    )]
+    allowed_addresses: Vec<String>,
+
+    /// The file with the key that hooks of ImagePromotions are signed with (HMAC-SHA256), at least 16 bytes. Default:
+    /// absent, no hook is called.
+    #[arg(long, env = "ECR_OPERATOR_PUBLISH_KEY_FILE", value_name = "FILE")]
+    publish_key_file: Option<PathBuf>,
 
     /// Where /metrics, /livez and /readyz are served, as [ADDRESS]:PORT.
     #[arg(long, env = "ECR_OPERATOR_LISTEN", value_name = "ADDRESS", default_value = ":8080", value_parser = address)]
@@ -150,12 +172,19 @@ async fn run(args: Args) -> Result<(), String> {
     let cluster = cluster_uid(&client).await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), owner = %args.owner_id, cluster, "starting");
 
+    let settings = Settings {
+        allowed_addresses: args.allowed_addresses,
+        publish_key: args.publish_key_file.as_deref().map(publish_key).transpose()?,
+    };
     let metrics = Metrics::new();
     let readiness = Readiness::default();
     readiness.wait_for(lead::LEASE);
     let (registries, registries_writer) = store();
     let (repositories, repositories_writer) = store();
+    let (promotions, promotions_writer) = store();
     let (namespaces, namespaces_writer) = store();
+    let (nudges, nudged) = mpsc::unbounded();
+    let promoting = Promoting::new(settings).map_err(|error| format!("no HTTP client could be made: {error}"))?;
     let (hints, hinted) = mpsc::unbounded();
     let (looks, looked) = mpsc::unbounded();
     let ctx = Arc::new(Context {
@@ -177,11 +206,14 @@ async fn run(args: Args) -> Result<(), String> {
             readiness: readiness.clone(),
             registries: registries.clone(),
             repositories: repositories.clone(),
+            promotions: promotions.clone(),
             namespaces: namespaces.clone(),
             connections: RwLock::new(HashMap::new()),
             hints,
             looks,
             queues: Queues::default(),
+            nudges,
+            promoting,
         },
     });
     let refresh = Arc::clone(&ctx);
@@ -190,7 +222,7 @@ async fn run(args: Args) -> Result<(), String> {
         readiness: readiness.clone(),
         refresh: Arc::new(move || {
             refresh.world.count_objects();
-            for kind in [Registry::KIND, Repository::KIND] {
+            for kind in [Registry::KIND, Repository::KIND, ImagePromotion::CALLED] {
                 refresh
                     .metrics
                     .oldest_trigger(kind, refresh.memory.oldest_trigger(kind));
@@ -208,10 +240,16 @@ async fn run(args: Args) -> Result<(), String> {
     let writers = Writers {
         registries: registries_writer,
         repositories: repositories_writer,
+        promotions: promotions_writer,
         namespaces: namespaces_writer,
     };
+    let hinted = Hinted {
+        objects: hinted,
+        registries: looked,
+        promotions: nudged,
+    };
     let finished = tokio::select! {
-        finished = work(Arc::clone(&ctx), writers, Hinted { objects: hinted, registries: looked }, shutdown) => finished,
+        finished = work(Arc::clone(&ctx), writers, hinted, shutdown) => finished,
         why = leader.keep() => return Err(format!("the lead is lost: {why}; start the program again to stand by")),
     };
     ctx.events.flush().await;
@@ -222,10 +260,23 @@ async fn run(args: Args) -> Result<(), String> {
     Ok(())
 }
 
+/// The key that hooks are signed with.
+fn publish_key(file: &Path) -> Result<Arc<[u8]>, String> {
+    let key = std::fs::read(file).map_err(|error| format!("--publish-key-file {}: {error}", file.display()))?;
+    match key.trim_ascii() {
+        key if key.len() >= 16 => Ok(key.into()),
+        _ => Err(format!(
+            "--publish-key-file {}: the key has fewer than 16 bytes",
+            file.display()
+        )),
+    }
+}
+
 /// Where the watches write what they see.
 struct Writers {
     registries: store::Writer<DeserializeGuard<Registry>>,
     repositories: store::Writer<DeserializeGuard<Repository>>,
+    promotions: store::Writer<DeserializeGuard<ImagePromotion>>,
     namespaces: store::Writer<PartialObjectMeta<Namespace>>,
 }
 
@@ -233,6 +284,7 @@ struct Writers {
 struct Hinted {
     objects: mpsc::UnboundedReceiver<Hint>,
     registries: mpsc::UnboundedReceiver<Hint>,
+    promotions: mpsc::UnboundedReceiver<PromotionObject>,
 }
 
 /// Runs the controllers until `shutdown`, then finishes the reconciles under way. False where some had to be cut off.
@@ -247,6 +299,7 @@ async fn work(
     for list in [
         spawn::list_of::<Registry>(),
         spawn::list_of::<Repository>(),
+        spawn::list_of::<ImagePromotion>(),
         spawn::list_of::<Namespace>(),
     ] {
         readiness.wait_for(list);
@@ -274,18 +327,33 @@ async fn work(
         .objects
         .flat_map(move |hint| futures::stream::iter(doubted(&meaning, &hint, meaning.world.meant(&hint))));
     let of_repositories = spawn::run::<Repository>(Arc::clone(&ctx), watched, meant, readiness, shutdown.clone());
+    let watched = Watched {
+        api: Api::all(ctx.client.clone()),
+        reader: ctx.world.promotions.clone(),
+        writer: writers.promotions,
+    };
+    let of_promotions = spawn::run::<ImagePromotion>(
+        Arc::clone(&ctx),
+        watched,
+        hinted.promotions,
+        ctx.world.readiness.clone(),
+        shutdown.clone(),
+    );
 
     // Tasks of their own: no reconcile may delay the renewal of the Lease.
     let mut controllers = JoinSet::new();
     controllers.spawn(of_registries);
     controllers.spawn(of_repositories);
+    controllers.spawn(of_promotions);
+    // Ends with the program: it has nothing to finish.
+    let workloads = tokio::spawn(triggers::watch_workloads(Arc::clone(&ctx)));
     controllers.spawn(listener::run(Arc::clone(&ctx), shutdown.clone()));
     let stopped = async {
         shutdown.await;
         tracing::info!("stopping: what is under way is finished, nothing new is begun");
         tokio::time::sleep(GRACE).await;
     };
-    tokio::select! {
+    let finished = tokio::select! {
         () = async { while controllers.join_next().await.is_some() {} } => {
             tracing::info!("stopped");
             true
@@ -295,7 +363,9 @@ async fn work(
             false
         }
         () = namespaces => false,
-    }
+    };
+    workloads.abort();
+    finished
 }
 
 /// Notes of the objects that a hint means that they are to be read from AWS, where it says so.

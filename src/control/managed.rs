@@ -85,6 +85,9 @@ pub(crate) trait Driven:
     /// Looks at one object and does what there is to do. Never fails: what goes wrong is reported on the object and decides
     /// when it is looked at again.
     fn drive(self, ctx: &Context<Self::Shared>) -> impl Future<Output = (Action, Reason)> + Send;
+
+    /// The object is gone: what is remembered of it can go too.
+    fn gone(_uid: &str, _ctx: &Context<Self::Shared>) {}
 }
 
 impl<K: Managed> Driven for K {

@@ -107,9 +107,9 @@ pub(crate) async fn run<K: Driven>(
         .inspect(move |event| match event {
             Ok(watcher::Event::InitDone) => readiness.done(&waits),
             Ok(watcher::Event::Delete(object)) => {
-                forgetting
-                    .memory
-                    .forget(object.meta().uid.as_deref().unwrap_or_default());
+                let uid = object.meta().uid.as_deref().unwrap_or_default();
+                forgetting.memory.forget(uid);
+                K::gone(uid, &forgetting);
             }
             _ => {}
         })

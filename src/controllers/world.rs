@@ -15,10 +15,13 @@ use kube::{
     runtime::reflector::{ObjectRef, Store},
 };
 
-use super::registry::connection::Connection;
+use super::{
+    promotion::{shared::Promoting, triggers::PromotionObject},
+    registry::connection::Connection,
+};
 use crate::{
     api::{
-        Registry, Repository,
+        ImagePromotion, Registry, Repository,
         names::{OwnerId, RepositoryName},
         status::CommonStatus,
     },
@@ -55,7 +58,6 @@ pub(crate) enum Hint {
     /// A Registry itself. `asked`: what was seen before is not to be trusted.
     Look { registry: String, asked: bool },
     /// An image of which AWS says that something happened to it.
-    #[expect(dead_code, reason = "the kind that promotes images will read it")]
     Image {
         registry: String,
         repository: RepositoryName,
@@ -81,6 +83,7 @@ pub(crate) struct World {
     pub readiness: Readiness,
     pub registries: Store<DeserializeGuard<Registry>>,
     pub repositories: Store<DeserializeGuard<Repository>>,
+    pub promotions: Store<DeserializeGuard<ImagePromotion>>,
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     pub connections: RwLock<HashMap<String, Arc<Connection>>>,
     /// Hints at objects of a registry.
@@ -88,6 +91,9 @@ pub(crate) struct World {
     /// Hints at Registries themselves: [`Hint::Look`] and no other.
     pub looks: UnboundedSender<Hint>,
     pub queues: Queues,
+    /// Promotions that are to look again.
+    pub nudges: UnboundedSender<PromotionObject>,
+    pub promoting: Promoting,
 }
 
 /// The labels of a namespace.
@@ -168,6 +174,7 @@ impl World {
 
     /// Asks for a look. Nobody listens only while the program ends.
     pub(crate) fn hint(&self, hint: Hint) {
+        self.nudge_for(&hint);
         let to = match &hint {
             Hint::Look { .. } => &self.looks,
             _ => &self.hints,
@@ -240,5 +247,11 @@ impl World {
             *counts.entry(ready(status.map(|status| &status.common))).or_default() += 1;
         }
         self.metrics.objects("Repository", &counts);
+        counts.clear();
+        for guard in self.promotions.state() {
+            let status = guard.0.as_ref().ok().and_then(|promotion| promotion.status.as_ref());
+            *counts.entry(ready(status.map(|status| &status.common))).or_default() += 1;
+        }
+        self.metrics.objects("ImagePromotion", &counts);
     }
 }

@@ -43,7 +43,11 @@ pub(crate) fn value(answer: &Value) -> Result<f64, String> {
     let text = sample.as_str().ok_or("its value is not a number")?;
     let number: f64 = text.parse().map_err(|_| "its value is not a number".to_owned())?;
     // No number fulfils a condition, and NaN would fulfil `!=`.
-    if number.is_nan() { Err("it gives NaN".into()) } else { Ok(number) }
+    if number.is_nan() {
+        Err("it gives NaN".into())
+    } else {
+        Ok(number)
+    }
 }
 
 /// The address, if the installation allows it: it has scheme, host and port of an allowed one, and its path lies at or below
@@ -53,15 +57,24 @@ pub(crate) fn allowed(address: &str, allowed: &[String]) -> Result<String, Strin
         let (scheme, rest) = text.split_once("://")?;
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let plain = !authority.is_empty() && !authority.contains(['@', '?', '#', '\\']);
-        let segments: Vec<String> = path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect();
+        let segments: Vec<String> = path
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .map(str::to_owned)
+            .collect();
         // A path that climbs would leave the allowed one again.
-        let climbs = segments.iter().any(|part| part == "." || part == ".." || part.contains(['%', '\\', '?', '#']));
+        let climbs = segments
+            .iter()
+            .any(|part| part == "." || part == ".." || part.contains(['%', '\\', '?', '#']));
         (plain && !climbs).then(|| (scheme.to_ascii_lowercase(), authority.to_ascii_lowercase(), segments))
     };
     let wanted = parts(address).ok_or_else(|| format!("{address:?} is not a plain URL"))?;
-    let fits = allowed.iter().filter_map(|entry| parts(entry)).any(|(scheme, authority, path)| {
-        (scheme, authority) == (wanted.0.clone(), wanted.1.clone()) && wanted.2.starts_with(&path)
-    });
+    let fits = allowed
+        .iter()
+        .filter_map(|entry| parts(entry))
+        .any(|(scheme, authority, path)| {
+            (scheme, authority) == (wanted.0.clone(), wanted.1.clone()) && wanted.2.starts_with(&path)
+        });
     match fits {
         true => Ok(address.to_owned()),
         false => Err(format!(
@@ -95,7 +108,8 @@ mod tests {
 
     #[test]
     fn one_number_is_an_answer_and_nothing_else() {
-        let vector = |values: Value| json!({ "status": "success", "data": { "resultType": "vector", "result": values } });
+        let vector =
+            |values: Value| json!({ "status": "success", "data": { "resultType": "vector", "result": values } });
         assert_eq!(value(&vector(json!([{ "metric": {}, "value": [1, "0.5"] }]))), Ok(0.5));
         let scalar = json!({ "status": "success", "data": { "resultType": "scalar", "result": [1, "3"] } });
         assert_eq!(value(&scalar), Ok(3.0));
@@ -113,8 +127,15 @@ mod tests {
 
     #[test]
     fn only_what_the_installation_allows_is_asked() {
-        let allow = vec!["http://prometheus.monitoring:9090".to_owned(), "https://ci.example.com/hooks/".to_owned()];
-        for good in ["http://prometheus.monitoring:9090", "http://prometheus.monitoring:9090/prefix", "https://CI.example.com/hooks/a"] {
+        let allow = vec![
+            "http://prometheus.monitoring:9090".to_owned(),
+            "https://ci.example.com/hooks/".to_owned(),
+        ];
+        for good in [
+            "http://prometheus.monitoring:9090",
+            "http://prometheus.monitoring:9090/prefix",
+            "https://CI.example.com/hooks/a",
+        ] {
             assert!(allowed(good, &allow).is_ok(), "{good}");
         }
         for bad in [

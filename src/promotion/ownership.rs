@@ -133,7 +133,7 @@ pub(super) fn ours(kind: TargetKind, object: &Value) -> Vec<(String, bool)> {
 }
 
 /// The containers that exist and that only we own any more: their owner has removed them.
-pub(super) fn abandoned(kind: TargetKind, object: &Value) -> Vec<String> {
+pub(crate) fn abandoned(kind: TargetKind, object: &Value) -> Vec<String> {
     let ours = ours(kind, object).into_iter().map(|(name, _)| name);
     ours.filter(|name| !others_own(kind, object, name) && super::workload::container(kind, object, name).is_some())
         .collect()

@@ -77,7 +77,10 @@ impl Run<'_> {
         let uid = self.object.uid().unwrap_or_default();
         let name: String = self.object.name_any().chars().take(30).collect();
         let short: String = uid.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
-        format!("{}-{short}-{rollout}-{index}", name.trim_end_matches(['-', '.']).replace('.', "-"))
+        format!(
+            "{}-{short}-{rollout}-{index}",
+            name.trim_end_matches(['-', '.']).replace('.', "-")
+        )
     }
 
     async fn job_progress(&self, index: u8, rollout: u64) -> Result<Progress> {
@@ -87,13 +90,24 @@ impl Run<'_> {
             .get_opt(&name)
             .await
             .map_err(Error::kube("read the verification's Job"))?;
-        let Some(job) = job else { return Ok(Progress::NotStarted) };
-        let owned = job.owner_references().iter().any(|owner| Some(&owner.uid) == self.object.uid().as_ref());
+        let Some(job) = job else {
+            return Ok(Progress::NotStarted);
+        };
+        let owned = job
+            .owner_references()
+            .iter()
+            .any(|owner| Some(&owner.uid) == self.object.uid().as_ref());
         if !owned {
-            return Ok(Progress::Failed(format!("a Job {name} exists that is not this promotion's")));
+            return Ok(Progress::Failed(format!(
+                "a Job {name} exists that is not this promotion's"
+            )));
         }
         let conditions = job.status.and_then(|status| status.conditions).unwrap_or_default();
-        let find = |kind: &str| conditions.iter().find(|condition| condition.type_ == kind && condition.status == "True");
+        let find = |kind: &str| {
+            conditions
+                .iter()
+                .find(|condition| condition.type_ == kind && condition.status == "True")
+        };
         Ok(match (find("Complete"), find("Failed")) {
             (Some(_), _) => Progress::Done,
             (None, Some(failed)) => {
@@ -118,7 +132,8 @@ impl Run<'_> {
             why,
         };
         let body = self.job(&name, &job, &patch::by_digest(&repository, &image.digest), image);
-        let body: Job = serde_json::from_value(body).map_err(|error| refused(format!("verification {index}: {error}")))?;
+        let body: Job =
+            serde_json::from_value(body).map_err(|error| refused(format!("verification {index}: {error}")))?;
         match self.jobs().create(&PostParams::default(), &body).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
@@ -165,7 +180,10 @@ impl Run<'_> {
     async fn query_progress(&self, query: &PrometheusVerification, index: u8, rollout: u64) -> Progress {
         let promoting = &self.ctx.world.promoting;
         let uid = self.object.uid().unwrap_or_default();
-        if let Some(progress) = promoting.answers.recent(&uid, rollout, index, query.interval.duration()) {
+        if let Some(progress) = promoting
+            .answers
+            .recent(&uid, rollout, index, query.interval.duration())
+        {
             return progress;
         }
         let began = self.status.rollout.as_ref().map(|rollout| rollout.since);
@@ -203,10 +221,16 @@ impl Run<'_> {
             .await
             .map_err(|error| Unanswered::NotNow(error.without_url().to_string()))?;
         if !answer.status().is_success() {
-            return Err(Unanswered::NotNow(format!("Prometheus answered {}", answer.status().as_u16())));
+            return Err(Unanswered::NotNow(format!(
+                "Prometheus answered {}",
+                answer.status().as_u16()
+            )));
         }
-        let body = super::publish::read(answer, LONGEST).await.map_err(Unanswered::NotNow)?;
-        let body: Value = serde_json::from_slice(&body).map_err(|_| Unanswered::NotNow("its answer is not JSON".into()))?;
+        let body = super::publish::read(answer, LONGEST)
+            .await
+            .map_err(Unanswered::NotNow)?;
+        let body: Value =
+            serde_json::from_slice(&body).map_err(|_| Unanswered::NotNow("its answer is not JSON".into()))?;
         condition::value(&body).map_err(Unanswered::NotNow)
     }
 }

@@ -82,7 +82,10 @@ impl Run<'_> {
         let mut facts = Vec::new();
         for (name, target, object) in found.into_iter().flatten() {
             // Two entries may mean one workload; the first of them counts.
-            if facts.iter().any(|known: &TargetFacts| (known.kind, &known.name) == (name.kind, &name.name)) {
+            if facts
+                .iter()
+                .any(|known: &TargetFacts| (known.kind, &known.name) == (name.kind, &name.name))
+            {
                 continue;
             }
             let Some(object) = object else {
@@ -128,7 +131,9 @@ impl Run<'_> {
 
     /// Takes in what a write to a workload has answered.
     pub(super) fn saw(&mut self, name: &TargetName, object: &Value) {
-        let Some((target, _)) = self.objects.get(name).cloned() else { return };
+        let Some((target, _)) = self.objects.get(name).cloned() else {
+            return;
+        };
         let found = self.read(name, &target, object);
         let entry = self
             .facts
@@ -166,7 +171,9 @@ impl Run<'_> {
     /// What the targets run that no promotion has brought there: by digest, or by a tag, which is looked up.
     async fn look_at_baseline(&mut self) -> Result<()> {
         let facts = self.facts.targets.as_deref().unwrap_or_default();
-        let mut digests = facts.iter().map(|target| target.found.as_ref().and_then(|found| found.digest.clone()));
+        let mut digests = facts
+            .iter()
+            .map(|target| target.found.as_ref().and_then(|found| found.digest.clone()));
         let first = digests.next().flatten();
         let origin = match first {
             Some(digest) if digests.all(|other| other.as_ref() == Some(&digest)) => {
@@ -203,11 +210,15 @@ impl Run<'_> {
                 tags.push(tag.map(str::to_owned));
             }
         }
-        let Some(Some(first)) = tags.first().cloned() else { return Ok(Origin::None) };
+        let Some(Some(first)) = tags.first().cloned() else {
+            return Ok(Origin::None);
+        };
         if tags.iter().any(|tag| tag.as_ref() != Some(&first)) {
             return Ok(Origin::None);
         }
-        let Ok(tag) = first.parse::<Tag>() else { return Ok(Origin::None) };
+        let Ok(tag) = first.parse::<Tag>() else {
+            return Ok(Origin::None);
+        };
         let images = self.images().await?;
         Ok(match images.by_tag(&tag) {
             Some(image) => Origin::Image(status_of(&image, Some(tag))),
@@ -238,8 +249,8 @@ impl Run<'_> {
             Err(wrong) => return Ok(Selection::Nothing(wrong.to_string())),
         };
         if spec.source.platforms.is_empty() {
-            return Ok(match ranking.candidates.into_iter().next() {
-                Some(image) => Selection::Picked(image),
+            return Ok(match ranking.candidates.first() {
+                Some(image) => Selection::Picked(image.clone()),
                 None => Selection::Nothing(ranking.nothing(&spec.source)),
             });
         }
@@ -281,7 +292,12 @@ impl Run<'_> {
     async fn look_for_named(&mut self, name: String) -> Result<()> {
         let place = &self.place()?.source;
         let found = match (name.parse::<Digest>(), name.parse::<Tag>()) {
-            (Ok(digest), _) => place.connection.ecr.image(&place.name, &digest).await?.map(|image| status_of(&image, None)),
+            (Ok(digest), _) => place
+                .connection
+                .ecr
+                .image(&place.name, &digest)
+                .await?
+                .map(|image| status_of(&image, None)),
             (_, Ok(tag)) => {
                 let image = place.connection.ecr.image_by_tag(&place.name, &tag).await?;
                 image.map(|image| status_of(&image, Some(tag)))
@@ -297,7 +313,9 @@ impl Run<'_> {
 fn status_of(image: &crate::promotion::facts::Image, tag: Option<Tag>) -> ImageStatus {
     let tag = tag.or_else(|| image.tags.first().cloned());
     ImageStatus {
-        name: tag.as_ref().map_or_else(|| image.digest.short().to_owned(), ToString::to_string),
+        name: tag
+            .as_ref()
+            .map_or_else(|| image.digest.short().to_owned(), ToString::to_string),
         digest: image.digest.clone(),
         tag,
         pushed_at: Some(image.pushed_at),
@@ -313,7 +331,10 @@ fn unread(error: &AwsError) -> String {
         Fault::Throttled => "AWS asks for fewer calls",
         _ => "AWS does not answer as expected",
     };
-    format!("the images of the repository could not be read by {}: {why}", error.operation)
+    format!(
+        "the images of the repository could not be read by {}: {why}",
+        error.operation
+    )
 }
 
 /// The workloads that a target means.
@@ -324,11 +345,17 @@ async fn read(
 ) -> Result<Vec<(TargetName, Target, Option<Value>)>> {
     let api = workloads(client, &namespace, target.kind);
     let entry = |name: String, object: Option<Value>| {
-        let name = TargetName { kind: target.kind, name };
+        let name = TargetName {
+            kind: target.kind,
+            name,
+        };
         (name, target.clone(), object)
     };
     if let Some(name) = &target.name {
-        let object = api.get_opt(name).await.map_err(Error::kube("read a target of the promotion"))?;
+        let object = api
+            .get_opt(name)
+            .await
+            .map_err(Error::kube("read a target of the promotion"))?;
         let object = object.and_then(|object| serde_json::to_value(object).ok());
         return Ok(vec![entry(name.clone(), object)]);
     }
@@ -338,7 +365,10 @@ async fn read(
         why: format!("the selector is not valid: {error}"),
     })?;
     let params = ListParams::default().labels_from(&selector).limit(SELECTED);
-    let list = api.list(&params).await.map_err(Error::kube("list the targets of the promotion"))?;
+    let list = api
+        .list(&params)
+        .await
+        .map_err(Error::kube("list the targets of the promotion"))?;
     let mut found: Vec<_> = list
         .items
         .into_iter()
@@ -365,5 +395,9 @@ async fn pods(client: kube::Client, namespace: &str, object: &Value) -> Result<V
         .list(&params)
         .await
         .map_err(Error::kube("list the pods of a target"))?;
-    Ok(list.items.iter().filter_map(|pod| serde_json::to_value(pod).ok()).collect())
+    Ok(list
+        .items
+        .iter()
+        .filter_map(|pod| serde_json::to_value(pod).ok())
+        .collect())
 }

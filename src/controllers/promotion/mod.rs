@@ -3,28 +3,29 @@
 mod act;
 mod check;
 mod copying;
+mod images;
 mod look;
 mod publish;
 pub(crate) mod shared;
 pub(crate) mod triggers;
 mod way;
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::{
     Api, Resource as _, ResourceExt as _,
     api::{Patch, PatchParams},
     runtime::controller::Action,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use self::way::Way;
 use super::world::World;
 use crate::{
     api::{
         ImagePromotion, RECONCILE_ANNOTATION,
-        promotion::ImagePromotionStatus,
+        promotion::{ImagePromotionStatus, Target},
         status::CommonStatus,
     },
     control::{
@@ -40,7 +41,7 @@ use crate::{
     promotion::{
         engine::{self, Goal},
         facts::Facts,
-        moves::{Move, Record, Rest},
+        moves::{Move, Record, Rest, TargetName},
         request,
     },
 };
@@ -52,6 +53,9 @@ const MANAGER: &str = "ecr-operator";
 /// stopped here and goes on later.
 const MOVES: usize = 600;
 
+/// How soon to look again for something that the promotion names and that may be created any moment.
+const SOON: SignedDuration = SignedDuration::from_secs(10);
+
 /// How long an object that changed under our hands is left alone before it is looked at afresh.
 const AFRESH: Duration = Duration::from_millis(200);
 
@@ -60,12 +64,14 @@ impl Driven for ImagePromotion {
 
     const CALLED: &'static str = "ImagePromotion";
 
+    fn gone(uid: &str, ctx: &Context<World>) {
+        ctx.world.promoting.forget(uid);
+    }
+
     async fn drive(self, ctx: &Context<World>) -> (Action, Reason) {
         let uid = self.uid().unwrap_or_default();
         if self.metadata.deletion_timestamp.is_some() {
             // Workloads stay as they are, and nothing in AWS is the object's own.
-            ctx.memory.forget(&uid);
-            ctx.world.promoting.forget(&uid);
             return (Action::await_change(), Reason::Settled);
         }
         let mut run = match Run::begin(self, ctx).await {
@@ -86,7 +92,8 @@ impl Driven for ImagePromotion {
                         let left = wake.map(|wake| Duration::try_from(wake.duration_since(Timestamp::now())));
                         let left = left.map(|left| left.unwrap_or(Duration::ZERO));
                         let spread = interval.mul_f64(0.9 + 0.2 * fastrand::f64());
-                        left.map_or(spread, |left| left.min(spread)).max(Duration::from_millis(50))
+                        left.map_or(spread, |left| left.min(spread))
+                            .max(Duration::from_millis(50))
                     }
                 };
                 (Action::requeue(after), verdict.reason())
@@ -121,6 +128,9 @@ struct Run<'a> {
     /// The status as the engine has it: what is not worth a write of its own waits for the next.
     status: ImagePromotionStatus,
     facts: Facts,
+    /// The targets as they were read or written last.
+    objects: HashMap<TargetName, (Target, Value)>,
+    pods: HashMap<TargetName, Vec<Value>>,
     /// `Err` where the namespace may not use the repository, or nothing can be said of it now.
     way: Result<Way, Verdict>,
 }
@@ -148,6 +158,8 @@ impl<'a> Run<'a> {
             written: status.clone(),
             status,
             facts: Facts::default(),
+            objects: HashMap::new(),
+            pods: HashMap::new(),
             way,
             object,
         }))
@@ -192,11 +204,8 @@ impl<'a> Run<'a> {
     fn stopped(&self, phase: &str, verdict: Verdict) -> Rest {
         let mut status = self.status.clone();
         status.phase = Some(phase.to_owned());
-        Rest {
-            status,
-            verdict,
-            wake: None,
-        }
+        let wake = matches!(verdict, Verdict::Waiting { .. }).then(|| Timestamp::now() + SOON);
+        Rest { status, verdict, wake }
     }
 
     /// Writes a status that must be there before anything is done about it.
@@ -219,7 +228,9 @@ impl<'a> Run<'a> {
 
     /// Tells the metrics of a rollout that has just ended.
     fn count_ended(&self) {
-        let Some(last) = self.written.history.first() else { return };
+        let Some(last) = self.written.history.first() else {
+            return;
+        };
         if self.ctx.world.promoting.ended(&self.object, last.id) {
             let metrics = &self.ctx.metrics;
             metrics.rollout_ended(&format!("{:?}", last.kind), &format!("{:?}", last.outcome));

@@ -8,18 +8,16 @@ use std::{
 use kube::ResourceExt as _;
 
 use super::{check::Answers, copying::Copies};
-use crate::{
-    api::{ImagePromotion, names::RepositoryName},
-    aws::catalog::Catalog,
-};
+use crate::api::ImagePromotion;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Promoting {
     objects: Mutex<HashMap<String, Remembered>>,
-    catalogs: Mutex<HashMap<(String, RepositoryName), Arc<Catalog>>>,
     pub(super) copies: Copies,
     pub(super) answers: Answers,
+    /// For Prometheus and hooks. Follows no redirect: where it leads to was not allowed.
+    pub(super) http: reqwest::Client,
     pub(crate) settings: Settings,
 }
 
@@ -41,11 +39,15 @@ struct Remembered {
 }
 
 impl Promoting {
-    pub(crate) fn new(settings: Settings) -> Self {
-        Self {
+    pub(crate) fn new(settings: Settings) -> Result<Self, reqwest::Error> {
+        Ok(Self {
             settings,
+            http: reqwest::Client::builder()
+                .redirect(reqwest::redirect::Policy::none())
+                .user_agent(concat!("ecr-operator/", env!("CARGO_PKG_VERSION")))
+                .build()?,
             ..Self::default()
-        }
+        })
     }
 
     fn objects(&self) -> MutexGuard<'_, HashMap<String, Remembered>> {
@@ -78,15 +80,5 @@ impl Promoting {
         self.objects().remove(uid);
         self.copies.forget(uid);
         self.answers.forget(uid);
-    }
-
-    /// What is known of the images of a repository, shared by all promotions from it.
-    pub(crate) fn catalog(&self, registry: &str, repository: &RepositoryName) -> Arc<Catalog> {
-        let mut catalogs = self.catalogs.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(
-            catalogs
-                .entry((registry.to_owned(), repository.clone()))
-                .or_insert_with(|| Arc::new(Catalog::new(repository.clone()))),
-        )
     }
 }

@@ -2,11 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kube::{
-    Api, ResourceExt as _,
-    core::DeserializeGuard,
-    runtime::reflector::ObjectRef,
-};
+use kube::{Api, ResourceExt as _, core::DeserializeGuard, runtime::reflector::ObjectRef};
 
 use super::super::{
     registry::connection::{Connection, Standing},
@@ -78,7 +74,11 @@ pub(super) async fn find(object: &ImagePromotion, ctx: &Context<World>) -> Resul
             Err(verdict) => return Ok(Err(verdict)),
         },
     };
-    Ok(Ok(Way { namespace, source, copy }))
+    Ok(Ok(Way {
+        namespace,
+        source,
+        copy,
+    }))
 }
 
 /// How a spec names a repository.
@@ -153,7 +153,8 @@ fn enter(
         return Ok(Err(Verdict::blocked(Reason::NotAllowed, message)));
     }
     if registry.spec.suspend {
-        let message = format!("spec.suspend of Registry {registry_name} is true: nothing in it is looked at or written");
+        let message =
+            format!("spec.suspend of Registry {registry_name} is true: nothing in it is looked at or written");
         return Ok(Err(Verdict::Suspended { message }));
     }
     if let Err(why) = gate::admitting(&registry.spec.tenants, Permission::Promote, namespace, labels, &name) {

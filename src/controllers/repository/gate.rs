@@ -148,8 +148,14 @@ pub(crate) fn admitting<'t>(
     };
     let admitting: Vec<&Tenant> = selecting.into_iter().filter(holds).collect();
     if admitting.is_empty() {
-        let preposition = if permission == Permission::Manage { "one named" } else { "from or to" };
-        return Err(format!("lets namespace {namespace} {what}, but not {preposition} {name}"));
+        let preposition = if permission == Permission::Manage {
+            "one named"
+        } else {
+            "from or to"
+        };
+        return Err(format!(
+            "lets namespace {namespace} {what}, but not {preposition} {name}"
+        ));
     }
     Ok(admitting)
 }
