@@ -100,12 +100,9 @@ pub struct Policy {
 pub struct Semver {
     /// Comparisons that must all hold, separated by spaces or commas, such as `>=1.2 <2`, `~1.4`, `^2`, `1.x`, and
     /// alternatives separated by `||`. 1 to 256 characters. Required.
-    #[schemars(
-        length(min = 1, max = 256),
-        regex(
-            pattern = r"^\s*((>=|<=|>|<|=|~|\^)?\s*v?([0-9]{1,16}|[xX*])(\.([0-9]{1,16}|[xX*])){0,2}(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?)(\s*(\|\||,|\s)\s*(>=|<=|>|<|=|~|\^)?\s*v?([0-9]{1,16}|[xX*])(\.([0-9]{1,16}|[xX*])){0,2}(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?)*\s*$"
-        )
-    )]
+    #[schemars(length(min = 1, max = 256))]
+    #[x_kube(validation = Rule::new(r"self.matches(r'^\s*((>=|<=|>|<|=|~|\^)?\s*v?([0-9]{1,16}|[xX*])(\.([0-9]{1,16}|[xX*])){0,2}(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?)(\s*(\|\||,|\s)\s*(>=|<=|>|<|=|~|\^)?\s*v?([0-9]{1,16}|[xX*])(\.([0-9]{1,16}|[xX*])){0,2}(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?)*\s*$')")
+        .message("policy.semver.range is not a range of semantic versions; write comparisons such as '>=1.2 <2', '~1.4' or '^2 || ^3'"))]
     pub range: String,
 
     /// Whether pre-releases such as `1.3.0-rc.1` are taken, ordered as semver has it. Default: false; only those that a
