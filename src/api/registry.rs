@@ -178,8 +178,8 @@ pub struct Tenant {
     #[schemars(length(min = 1, max = 50))]
     pub repository_prefixes: Vec<RepositoryPrefix>,
 
-    /// What they may do. `Manage`: create Repositories. `Promote`: run images by
-    /// ImagePromotions, and copy to such repositories. 1 to 8 entries. Required.
+    /// What they may do with the repositories under these prefixes. `Manage`: create Repositories. `Promote`: let
+    /// ImagePromotions look at them and run their images. 1 to 8 entries. Required.
     #[schemars(length(min = 1, max = 8))]
     pub may: Vec<Permission>,
 

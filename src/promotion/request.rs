@@ -147,19 +147,12 @@ fn parse(name: &str, value: &str) -> Result<Request, String> {
             grammar(name)
         )
     };
+    if name == "approve" {
+        return approval(value).map_err(wrong);
+    }
     let (first, rest) = word(value);
     if first.is_empty() {
         return Err(wrong("it is empty".into()));
-    }
-    if name == "approve" {
-        let digest = digest(first).map_err(wrong)?;
-        if rest.is_empty() {
-            return Err(wrong("the name of the user who approves is missing".into()));
-        }
-        return Ok(Request::Approve {
-            digest,
-            by: rest.to_owned(),
-        });
     }
     if first.chars().nth(LONGEST_TOKEN).is_some() {
         return Err(wrong(format!(
@@ -197,11 +190,27 @@ fn parse(name: &str, value: &str) -> Result<Request, String> {
     }
 }
 
+/// The name of the user is taken as it stands: it was compared with who wrote the annotation.
+fn approval(value: &str) -> Result<Request, String> {
+    let (first, by) = value.split_once(' ').unwrap_or((value, ""));
+    let digest = digest(first)?;
+    if by.trim().is_empty() {
+        return Err("the name of the user who approves is missing".into());
+    }
+    if by.trim() != by {
+        return Err("there are spaces around the name of the user".into());
+    }
+    Ok(Request::Approve {
+        digest,
+        by: by.to_owned(),
+    })
+}
+
 /// The first word, and what follows it.
 fn word(text: &str) -> (&str, &str) {
-    let text = text.trim();
-    let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
-    (word, rest.trim_start())
+    let text = text.trim_matches(' ');
+    let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
+    (word, rest.trim_start_matches(' '))
 }
 
 fn digest(text: &str) -> Result<Digest, String> {
@@ -256,7 +265,7 @@ impl Request {
             Self::Reject { digest, reason } => format!("{token} {digest} {reason}"),
             Self::Resume => token.to_owned(),
         };
-        let value = words.trim().to_owned();
+        let value = words.trim_end_matches(' ').to_owned();
         if parse(self.name(), &value)? == *self {
             Ok(value)
         } else {
@@ -375,7 +384,9 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_answered_with_what_to_write() {
         for (name, value, sentence) in [
-            ("approve", String::new(), "it is empty"),
+            ("approve", String::new(), "the digest is missing"),
+            ("approve", format!("{DIGEST}  jane"), "spaces around the name"),
+            ("promote", String::new(), "it is empty"),
             ("approve", DIGEST.to_owned(), "name of the user"),
             ("approve", "v1.2.0 jane".to_owned(), "is not an image digest"),
             (

@@ -14,6 +14,8 @@ mod faults;
 mod lead;
 mod ledger;
 mod plan;
+mod promotion_admission;
+mod promotion_rights;
 mod rules;
 mod storm;
 mod support;
