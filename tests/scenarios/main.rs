@@ -14,6 +14,7 @@ mod faults;
 mod lead;
 mod ledger;
 mod plan;
+mod promotion;
 mod promotion_admission;
 mod promotion_rights;
 mod rules;

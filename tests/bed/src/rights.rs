@@ -19,6 +19,11 @@ pub fn event_rights(account: &str, region: &str) -> Result<Value> {
     policy_below("## Events", account, region)
 }
 
+/// What promotions need beyond it, as `docs/guides/iam.md` has it.
+pub fn promotion_rights(account: &str, region: &str) -> Result<Value> {
+    policy_below("## Promotions", account, region)
+}
+
 /// The first policy below a heading of the guide.
 fn policy_below(heading: &str, account: &str, region: &str) -> Result<Value> {
     let path = root().join("docs/guides/iam.md");
