@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aws_sdk_ecr::types::Tag;
-use bed::{Cluster, Effect, Fault, Operator, Policy, Queue, eventually};
+use bed::{Cluster, Effect, Fault, Operator, Policy, Queue, eventually, throughout};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -273,6 +273,47 @@ fn events_of_images_are_read_and_cost_no_call() -> Result<()> {
         let calls = ecr_calls(&scene).await?;
         ensure!(calls.is_empty(), "{calls:?}");
         Ok(())
+    })
+}
+
+#[test]
+fn reading_stops_and_starts_with_its_registry() -> Result<()> {
+    run(async |stage| {
+        let shared = listening(stage).await?;
+        let (scene, queue) = scene(stage, shared.cluster, "paused", Duration::from_secs(2)).await?;
+        scene.settled("web", spec(&scene)).await?;
+        read_up(&queue, 0).await?;
+        let events = json!({ "queueUrl": queue.url });
+        scene
+            .apply_registry(json!({ "events": events, "suspend": true }))
+            .await?;
+        eventually(LIMIT, "the Registry to pause", async || {
+            let registry = scene.get("registry", "paused").await?;
+            let reconciling = condition(&registry, "Reconciling").ok_or_else(|| anyhow!("none"))?;
+            ensure!(reconciling["reason"] == "Suspended", "{reconciling}");
+            Ok(())
+        })
+        .await?;
+        break_policy(&scene, "paused/web").await?;
+        throughout(Duration::from_secs(3), "the message on the queue", async || {
+            let (waiting, hidden) = queue.depth().await?;
+            ensure!(waiting + hidden == 1, "{waiting} wait and {hidden} are hidden");
+            Ok(())
+        })
+        .await?;
+        scene.apply_registry(json!({ "events": events })).await?;
+        policy_is_mended(&scene, "paused/web").await?;
+
+        // Another way to AWS is another connection, which is read from anew.
+        let endpoints = json!({ "sqs": stage.aws.endpoint() });
+        scene
+            .apply_registry(json!({ "events": events, "endpoints": endpoints }))
+            .await?;
+        scene.reason("registry", "paused", "Settled").await?;
+        state(&scene, true).await?;
+        break_tag(&scene, "paused/web").await?;
+        tag_is_mended(&scene, "paused/web").await?;
+        read_up(&queue, 0).await
     })
 }
 
