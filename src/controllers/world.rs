@@ -150,6 +150,20 @@ impl World {
         others.map(ResourceExt::name_any).min()
     }
 
+    /// The Registry that named the same queue of events before this one, if there is one. Two would take each other's messages.
+    pub(crate) fn elder_on_queue(&self, registry: &Registry) -> Option<String> {
+        let age = |registry: &Registry| (registry.creation_timestamp().map(|time| time.0), registry.name_any());
+        let queue = registry.spec.events.as_ref()?;
+        let state = self.registries.state();
+        let others = state.iter().filter_map(|guard| guard.0.as_ref().ok()).filter(|other| {
+            other.spec.events.as_ref() == Some(queue)
+                && other.name_any() != registry.name_any()
+                && other.metadata.deletion_timestamp.is_none()
+                && age(other) < age(registry)
+        });
+        others.map(ResourceExt::name_any).min()
+    }
+
     /// The labels of a namespace; the apiserver adds its name as `kubernetes.io/metadata.name`.
     pub(crate) async fn namespace(&self, name: &str) -> Result<Option<Labels>> {
         self.readiness.until_done(&list_of::<Namespace>()).await;

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aws_sdk_ecr::types::Tag;
-use bed::{Cluster, Effect, Fault, Operator, Policy, Queue, eventually};
+use bed::{Cluster, Effect, Fault, Operator, Policy, Queue, eventually, throughout};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -226,6 +226,117 @@ fn a_claim_that_another_changes_is_seen_because_an_event_tells_of_it() -> Result
             .send()
             .await?;
         scene.reason("registry", "taken", "ManagedElsewhere").await.map(drop)
+    })
+}
+
+/// They are understood, and no setting of a repository depends on them.
+#[test]
+fn events_of_images_are_read_and_cost_no_call() -> Result<()> {
+    run(async |stage| {
+        let shared = listening(stage).await?;
+        let (scene, queue) = scene(stage, shared.cluster, "images", HIDDEN).await?;
+        scene.settled("web", json!({ "scanOnPush": true })).await?;
+        read_up(&queue, 0).await?;
+        stage.aws.reset_calls(&scene.account, REGION).await?;
+        let push = stage.aws.push_image(&scene.account, REGION, "images/web", "v1", b"one");
+        let digest = push.await?;
+        let found = json!({ "account": scene.account, "region": REGION, "repository": "images/web", "digest": digest,
+            "status": "COMPLETE", "findings": [{ "name": "CVE-1", "severity": "CRITICAL" }] });
+        stage.aws.finish_scan(&found).await?;
+        let image = aws_sdk_ecr::types::ImageIdentifier::builder()
+            .image_digest(&digest)
+            .build();
+        let archive = scene
+            .ecr()
+            .await?
+            .update_image_storage_class()
+            .repository_name("images/web");
+        archive
+            .image_id(image)
+            .target_storage_class(aws_sdk_ecr::types::TargetStorageClass::Archive)
+            .send()
+            .await?;
+        read_up(&queue, 0).await?;
+        let metrics = shared.operator.metrics().await?;
+        for (kind, least) in [("ImageAction", 2), ("ImageScan", 1)] {
+            let line =
+                format!(r#"ecr_operator_events_received_total{{registry="images",kind="{kind}",outcome="hinted"}} "#);
+            let count = metrics
+                .lines()
+                .find_map(|metric| metric.strip_prefix(&line)?.parse().ok());
+            ensure!(count.unwrap_or(0) >= least, "{kind}: {metrics}");
+        }
+        for outcome in ["malformed", "unknown", "left", "elsewhere"] {
+            let count = outcomes(&shared.operator, &scene, outcome).await?;
+            ensure!(count == 0, "{count} were {outcome}");
+        }
+        let calls = ecr_calls(&scene).await?;
+        ensure!(calls.is_empty(), "{calls:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn reading_stops_and_starts_with_its_registry() -> Result<()> {
+    run(async |stage| {
+        let shared = listening(stage).await?;
+        let (scene, queue) = scene(stage, shared.cluster, "paused", Duration::from_secs(2)).await?;
+        scene.settled("web", spec(&scene)).await?;
+        read_up(&queue, 0).await?;
+        let events = json!({ "queueUrl": queue.url });
+        scene
+            .apply_registry(json!({ "events": events, "suspend": true }))
+            .await?;
+        eventually(LIMIT, "the Registry to pause", async || {
+            let registry = scene.get("registry", "paused").await?;
+            let reconciling = condition(&registry, "Reconciling").ok_or_else(|| anyhow!("none"))?;
+            ensure!(reconciling["reason"] == "Suspended", "{reconciling}");
+            Ok(())
+        })
+        .await?;
+        break_policy(&scene, "paused/web").await?;
+        throughout(Duration::from_secs(3), "the message on the queue", async || {
+            let (waiting, hidden) = queue.depth().await?;
+            ensure!(waiting + hidden == 1, "{waiting} wait and {hidden} are hidden");
+            Ok(())
+        })
+        .await?;
+        scene.apply_registry(json!({ "events": events })).await?;
+        policy_is_mended(&scene, "paused/web").await?;
+
+        // Another way to AWS is another connection, which is read from anew.
+        let endpoints = json!({ "sqs": stage.aws.endpoint() });
+        scene
+            .apply_registry(json!({ "events": events, "endpoints": endpoints }))
+            .await?;
+        scene.reason("registry", "paused", "Settled").await?;
+        state(&scene, true).await?;
+        break_tag(&scene, "paused/web").await?;
+        tag_is_mended(&scene, "paused/web").await?;
+        read_up(&queue, 0).await
+    })
+}
+
+#[test]
+fn of_two_registries_on_one_queue_the_elder_reads_it() -> Result<()> {
+    run(async |stage| {
+        let shared = listening(stage).await?;
+        let (elder, queue) = scene(stage, shared.cluster, "elder", HIDDEN).await?;
+        let younger = stage.scene_on(shared.cluster, "younger").await?;
+        younger.registry(json!({ "events": { "queueUrl": queue.url } })).await?;
+        let message = state(&younger, false).await?;
+        ensure!(message.contains("Registry elder"), "{message}");
+        elder.settled("web", spec(&elder)).await?;
+        read_up(&queue, 0).await?;
+        break_policy(&elder, "elder/web").await?;
+        policy_is_mended(&elder, "elder/web").await?;
+        let polls = stage
+            .aws
+            .calls(&younger.account, REGION)
+            .await?
+            .of("sqs:ReceiveMessage");
+        ensure!(polls == 0, "{polls}");
+        Ok(())
     })
 }
 

@@ -241,7 +241,8 @@ impl Managed for Registry {
         } else if !changed.is_empty() {
             ctx.world.hint(Hint::Names(self.name_any(), changed));
         }
-        ctx.world.queues.set(&self.name_any(), source(self, connection));
+        let source = source(self, connection).filter(|_| ctx.world.elder_on_queue(self).is_none());
+        ctx.world.queues.set(&self.name_any(), source);
     }
 }
 
@@ -257,6 +258,16 @@ fn source(registry: &Registry, connection: &Arc<Connection>) -> Option<Source> {
 
 fn events_status(registry: &Registry, world: &World) -> Option<EventsStatus> {
     registry.spec.events.as_ref()?;
+    if let Some(elder) = world.elder_on_queue(registry) {
+        let message = format!(
+            "Events are not read: the queue is that of Registry {elder}, and SQS gives a message to one reader. Give this Registry \
+             a queue of its own."
+        );
+        return Some(EventsStatus {
+            listening: false,
+            message,
+        });
+    }
     Some(match world.queues.state(&registry.name_any())? {
         State::Listening => EventsStatus {
             listening: true,
