@@ -18,8 +18,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context as _, Result, bail};
 use k8s_openapi::api::core::v1::{Node, ServiceAccount};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::PostParams;
-use kube::{Api, Client, ResourceExt};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
@@ -91,21 +91,18 @@ async fn register(client: &Client, name: &str) -> Result<()> {
         "metadata": { "name": name, "labels": { "kubernetes.io/hostname": name, "kubernetes.io/os": "linux" } },
     }))?;
     let context = || format!("making the node {name}");
-    let mut node = nodes
+    nodes
         .create(&PostParams::default(), &node)
         .await
         .with_context(context)?;
-    // Admission taints a new node until somebody finds it ready; the controller that would is not run.
-    if let Some(spec) = node.spec.as_mut() {
-        spec.taints = None;
-    }
-    let mut node = nodes
-        .replace(name, &PostParams::default(), &node)
-        .await
-        .with_context(context)?;
+    // Admission taints a new node until somebody finds it ready; the controller that would is not run. By patches: the
+    // controller manager writes to nodes too.
+    let params = PatchParams::default();
+    let untaint = Patch::Merge(json!({ "spec": { "taints": null } }));
+    nodes.patch(name, &params, &untaint).await.with_context(context)?;
     let now = Timestamp::now();
     let room = json!({ "cpu": "1000", "memory": "1Ti", "pods": "10000" });
-    node.status = serde_json::from_value(json!({
+    let status = Patch::Merge(json!({ "status": {
         "allocatable": room,
         "capacity": room,
         "conditions": [{
@@ -113,11 +110,9 @@ async fn register(client: &Client, name: &str) -> Result<()> {
             "lastHeartbeatTime": now, "lastTransitionTime": now,
         }],
         "addresses": [{ "type": "InternalIP", "address": pod::HOST_IP }, { "type": "Hostname", "address": name }],
-    }))?;
-    let node = nodes
-        .replace_status(&node.name_any(), &PostParams::default(), &node)
-        .await;
-    node.with_context(context).map(drop)
+    }}));
+    let patched = nodes.patch_status(name, &params, &status).await;
+    patched.with_context(context).map(drop)
 }
 
 #[cfg(test)]
