@@ -17,3 +17,6 @@ mod pods;
 pub(crate) mod via;
 #[allow(dead_code, reason = "the controller that uses it follows")]
 pub(crate) mod workload;
+
+#[cfg(test)]
+mod samples;

@@ -221,3 +221,7 @@ fn pointers(kind: TargetKind, selected: &[Selected]) -> String {
         .collect();
     paths.join(", ")
 }
+
+#[cfg(test)]
+#[path = "owner_tests.rs"]
+mod tests;

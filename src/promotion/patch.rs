@@ -160,3 +160,7 @@ pub(crate) const fn api_version(kind: TargetKind) -> &'static str {
 pub(crate) fn by_digest(repository: &str, digest: &Digest) -> String {
     format!("{}@{digest}", name_of(repository))
 }
+
+#[cfg(test)]
+#[path = "patch_tests.rs"]
+mod tests;
