@@ -114,7 +114,7 @@ fn kubectl_apply_owns_nothing() {
 fn argo_cd_is_refused_with_what_goes_into_the_application() {
     let mut object = deployment(&image('a'));
     object["spec"]["template"]["spec"]["initContainers"] = json!([container("migrate", &image('a'))]);
-    let target = target(json!({ "containers": ["app", "proxy"], "initContainers": ["migrate"] }));
+    let target = target(&json!({ "containers": ["app", "proxy"], "initContainers": ["migrate"] }));
     let selected = crate::promotion::workload::selected(&target, &object, &[]);
     let message = refusal(&argo(), KIND, &object, &selected).unwrap();
     for part in [

@@ -22,7 +22,7 @@ pub(super) fn repositories() -> Vec<String> {
     vec![REPOSITORY.to_owned()]
 }
 
-pub(super) fn target(overlay: Value) -> Target {
+pub(super) fn target(overlay: &Value) -> Target {
     let mut target = json!({ "kind": "Deployment", "name": "web" });
     for (field, value) in overlay.as_object().unwrap() {
         target[field] = value.clone();
@@ -128,7 +128,7 @@ pub(super) fn managers(object: &mut Value) -> &mut Vec<Value> {
     object["metadata"]["managedFields"].as_array_mut().unwrap()
 }
 
-/// The same pods from a CronJob.
+/// The same pods from a `CronJob`.
 pub(super) fn cron_job(app: &str) -> Value {
     let template = deployment(app)["spec"]["template"].clone();
     let fields = json!({ "f:image": {} });
@@ -148,7 +148,7 @@ pub(super) fn cron_job(app: &str) -> Value {
 }
 
 pub(super) fn selected_app(kind: TargetKind, object: &Value) -> Vec<Selected> {
-    let target = target(json!({ "kind": kind.as_str(), "containers": ["app"] }));
+    let target = target(&json!({ "kind": kind.as_str(), "containers": ["app"] }));
     super::workload::selected(&target, object, &repositories())
 }
 

@@ -11,7 +11,7 @@ fn at(key: Option<&str>) -> ViaRef {
     }
 }
 
-fn object(body: Value) -> Value {
+fn object(body: &Value) -> Value {
     let mut object = json!({ "metadata": { "namespace": "flux-system", "uid": "u", "resourceVersion": "7" } });
     for (field, value) in body.as_object().unwrap() {
         object[field] = value.clone();
@@ -48,7 +48,7 @@ fn settled(via: Via, key: Option<&str>, object: &Value) -> Value {
 #[test]
 fn a_kustomization_gets_one_entry_and_keeps_the_others() {
     let other = json!({ "name": "other", "newTag": "v1" });
-    let images = |images: Value| object(json!({ "spec": { "prune": true, "images": images } }));
+    let images = |images: Value| object(&json!({ "spec": { "prune": true, "images": images } }));
     let by_name = json!({ "name": REPOSITORY, "digest": digest('b') });
     assert_eq!(
         settled(Via::FluxKustomization, None, &images(json!([other]))),
@@ -60,7 +60,7 @@ fn a_kustomization_gets_one_entry_and_keeps_the_others() {
         json!({ "spec": { "images": [by_name, other] } })
     );
     assert_eq!(
-        settled(Via::FluxKustomization, Some("web"), &object(json!({ "spec": {} }))),
+        settled(Via::FluxKustomization, Some("web"), &object(&json!({ "spec": {} }))),
         json!({ "spec": { "images": [{ "name": "web", "newName": REPOSITORY, "digest": digest('b') }] } })
     );
 }
@@ -71,7 +71,7 @@ fn an_entry_for_another_repository_is_turned_to_this_one() {
     let body = settled(
         Via::FluxKustomization,
         None,
-        &object(json!({ "spec": { "images": other } })),
+        &object(&json!({ "spec": { "images": other } })),
     );
     assert_eq!(body["spec"]["images"][0]["newName"], REPOSITORY);
 }
@@ -79,7 +79,7 @@ fn an_entry_for_another_repository_is_turned_to_this_one() {
 #[test]
 fn a_name_that_stands_twice_is_refused_and_not_read() {
     let twice = json!([{ "name": REPOSITORY, "digest": digest('a') }, { "name": REPOSITORY, "digest": digest('b') }]);
-    let object = object(json!({ "spec": { "images": twice } }));
+    let object = object(&json!({ "spec": { "images": twice } }));
     assert!(
         written(Via::FluxKustomization, None, &object)
             .unwrap_err()
@@ -91,13 +91,13 @@ fn a_name_that_stands_twice_is_refused_and_not_read() {
 #[test]
 fn a_helm_release_gets_a_post_renderer_and_keeps_the_others() {
     let other = json!({ "kustomize": { "patches": [{ "patch": "x" }] } });
-    let release = object(json!({ "spec": { "postRenderers": [other] } }));
+    let release = object(&json!({ "spec": { "postRenderers": [other] } }));
     let ours = json!({ "kustomize": { "images": [{ "name": REPOSITORY, "digest": digest('b') }] } });
     let body = settled(Via::FluxHelmRelease, None, &release);
     assert_eq!(body, json!({ "spec": { "postRenderers": [other, ours] } }));
 
     let before = json!({ "kustomize": { "images": [{ "name": REPOSITORY, "digest": digest('a') }, { "name": "x" }] } });
-    let release = object(json!({ "spec": { "postRenderers": [before, other] } }));
+    let release = object(&json!({ "spec": { "postRenderers": [before, other] } }));
     assert_eq!(
         read(Via::FluxHelmRelease, &at(None), &release, REPOSITORY),
         Some(digest('a'))
@@ -113,7 +113,7 @@ fn a_helm_release_gets_a_post_renderer_and_keeps_the_others() {
 
 #[test]
 fn an_application_with_kustomize_gets_an_image_override() {
-    let application = |images: Value| object(json!({ "spec": { "source": { "kustomize": { "images": images } } } }));
+    let application = |images: Value| object(&json!({ "spec": { "source": { "kustomize": { "images": images } } } }));
     let images = |body: &Value| body["spec"]["source"]["kustomize"]["images"].clone();
     let before = application(json!(["other:v1", format!("{REPOSITORY}:v1")]));
     assert_eq!(
@@ -123,7 +123,7 @@ fn an_application_with_kustomize_gets_an_image_override() {
     let before = application(json!(["web=example.com/mirror:v1"]));
     let body = settled(Via::ArgoApplication, Some("web"), &before);
     assert_eq!(images(&body), json!([format!("web={}", image('b'))]));
-    let empty = object(json!({ "spec": { "source": { "path": "." } } }));
+    let empty = object(&json!({ "spec": { "source": { "path": "." } } }));
     assert_eq!(
         images(&settled(Via::ArgoApplication, None, &empty)),
         json!([image('b')])
@@ -133,7 +133,7 @@ fn an_application_with_kustomize_gets_an_image_override() {
 #[test]
 fn an_application_with_helm_gets_a_parameter_of_the_right_form() {
     let other = json!({ "name": "replicas", "value": "2" });
-    let application = object(json!({ "spec": { "source": { "helm": { "parameters": [other] } } } }));
+    let application = object(&json!({ "spec": { "source": { "helm": { "parameters": [other] } } } }));
     let parameters = |key| settled(Via::ArgoApplication, Some(key), &application)["spec"]["source"]["helm"].take();
     assert_eq!(
         parameters("helm:image.digest"),
@@ -150,7 +150,7 @@ fn an_application_with_helm_gets_a_parameter_of_the_right_form() {
 #[test]
 fn an_application_is_given_only_what_its_tool_takes() {
     let refused = |found: &str, key: Option<&str>| {
-        let mut application = object(json!({ "spec": { "source": { "path": "." } } }));
+        let mut application = object(&json!({ "spec": { "source": { "path": "." } } }));
         application["status"]["sourceType"] = found.into();
         written(Via::ArgoApplication, key, &application).unwrap_err()
     };
@@ -163,7 +163,7 @@ fn an_application_is_given_only_what_its_tool_takes() {
 
 #[test]
 fn an_application_of_several_sources_is_refused() {
-    let application = object(json!({ "spec": { "sources": [{ "chart": "a" }, { "path": "b" }] } }));
+    let application = object(&json!({ "spec": { "sources": [{ "chart": "a" }, { "path": "b" }] } }));
     for key in [None, Some("helm:image")] {
         let refused = written(Via::ArgoApplication, key, &application).unwrap_err();
         assert!(refused.contains("several sources"), "{refused}");
@@ -172,16 +172,16 @@ fn an_application_of_several_sources_is_refused() {
 
 #[test]
 fn a_config_map_holds_the_image_or_the_digest_by_the_name_of_its_key() {
-    let map = object(json!({ "data": { "other": "x" } }));
+    let map = object(&json!({ "data": { "other": "x" } }));
     assert_eq!(
         settled(Via::ConfigMap, None, &map),
         json!({ "data": { "image": image('b') } })
     );
     let body = settled(Via::ConfigMap, Some("webDigest"), &map);
     assert_eq!(body, json!({ "data": { "webDigest": digest('b') } }));
-    let empty = object(json!({}));
+    let empty = object(&json!({}));
     settled(Via::ConfigMap, None, &empty);
-    let fixed = object(json!({ "immutable": true, "data": {} }));
+    let fixed = object(&json!({ "immutable": true, "data": {} }));
     assert!(written(Via::ConfigMap, None, &fixed).unwrap_err().contains("immutable"));
 }
 
@@ -191,7 +191,7 @@ fn what_is_no_digest_is_not_read() {
         read(
             Via::ConfigMap,
             &at(None),
-            &object(json!({ "data": { "image": value } })),
+            &object(&json!({ "data": { "image": value } })),
             REPOSITORY,
         )
     };
@@ -218,7 +218,7 @@ fn what_is_no_digest_is_not_read() {
 fn the_workload_itself_and_publish_have_no_other_object() {
     for via in [Via::Auto, Via::Direct, Via::Publish] {
         assert_eq!(object_kind(via), None);
-        assert!(written(via, None, &object(json!({}))).is_err());
+        assert!(written(via, None, &object(&json!({}))).is_err());
     }
     assert_eq!(object_kind(Via::FluxHelmRelease).unwrap().kind, "HelmRelease");
 }
@@ -226,7 +226,7 @@ fn the_workload_itself_and_publish_have_no_other_object() {
 #[test]
 fn another_namespace_must_be_named_exactly() {
     let named = |list: &str| {
-        let mut object = object(json!({}));
+        let mut object = object(&json!({}));
         object["metadata"]["annotations"] = json!({ PROMOTABLE_FROM_ANNOTATION: list });
         permits(&object, "team-a")
     };
@@ -235,7 +235,7 @@ fn another_namespace_must_be_named_exactly() {
     for list in ["", "*", "team", "team-ab", "team-a/x", "TEAM-A", "team-b;team-a"] {
         assert!(!named(list), "{list}");
     }
-    assert!(!permits(&object(json!({})), "team-a"));
-    assert!(permits(&object(json!({})), "flux-system"));
+    assert!(!permits(&object(&json!({})), "team-a"));
+    assert!(permits(&object(&json!({})), "flux-system"));
     assert!(!permits(&json!({}), ""));
 }

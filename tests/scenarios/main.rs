@@ -17,3 +17,4 @@ mod rules;
 mod storm;
 mod support;
 mod tenancy;
+mod workload_patch;
