@@ -267,7 +267,10 @@ fn pods_of_old_templates_of_others_and_on_their_way_out_do_not_count() {
     let nothing = look(&object, &[]);
     assert_ne!(look(&object, &[failing()]), nothing);
     assert_eq!(edited("/spec/containers/0/image", image('b').into()), nothing);
-    assert_eq!(edited("/metadata/labels/app", "other".into()), nothing);
+    assert_eq!(
+        edited("/metadata/ownerReferences/0/name", "web-api-5d85c5f8b4".into()),
+        nothing
+    );
     assert_eq!(edited("/metadata/ownerReferences/0/kind", "Job".into()), nothing);
     assert_eq!(edited("/metadata/ownerReferences", json!([])), nothing);
     assert_eq!(edited("/status/phase", "Failed".into()), nothing);

@@ -22,7 +22,7 @@ fn app() -> Vec<String> {
 
 #[test]
 fn an_apply_holds_identity_and_images_and_nothing_else() {
-    let body = image(KIND, &deployment(&of('a')), &["app"], &of('b'));
+    let body = image(KIND, &deployment(&of('a')), &["app"], &of('b')).unwrap();
     let expected = json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {
@@ -34,11 +34,24 @@ fn an_apply_holds_identity_and_images_and_nothing_else() {
 }
 
 #[test]
+fn containers_that_do_not_exist_or_that_only_we_own_are_not_written() {
+    assert_eq!(image(KIND, &promoted(&of('a')), &["gone"], &of('b')), None);
+    assert_eq!(image(KIND, &removed(), &["app"], &of('b')), None);
+    // What we alone own is repeated as it is: to leave it out would take it away.
+    let body = image(KIND, &removed(), &["app", "proxy"], &of('b')).unwrap();
+    let expected = json!([{ "name": "app", "image": of('a') }, { "name": "proxy", "image": of('b') }]);
+    assert_eq!(body["spec"]["template"]["spec"]["containers"], expected);
+}
+
+#[test]
 fn init_containers_and_cron_jobs_have_their_own_places() {
     let mut object = cron_job(&of('a'));
     object["spec"]["jobTemplate"]["spec"]["template"]["spec"]["initContainers"] =
         json!([sample_container("migrate", &of('a'))]);
-    let body = image(TargetKind::CronJob, &object, &["app", "migrate"], &of('b'));
+    let pods =
+        &mut object["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]["f:jobTemplate"]["f:spec"]["f:template"];
+    pods["f:spec"]["f:initContainers"] = json!({ "k:{\"name\":\"migrate\"}": { ".": {} } });
+    let body = image(TargetKind::CronJob, &object, &["app", "migrate"], &of('b')).unwrap();
     let expected = json!({ "jobTemplate": { "spec": { "template": { "spec": {
         "containers": [{ "name": "app", "image": of('b') }],
         "initContainers": [{ "name": "migrate", "image": of('b') }],
@@ -50,7 +63,7 @@ fn init_containers_and_cron_jobs_have_their_own_places() {
 fn an_apply_repeats_what_other_promotions_hold_here() {
     let mut object = promoted(&of('a'));
     managers(&mut object)[0] = our_entry(&["app", "proxy"]);
-    let body = image(KIND, &object, &["app"], &of('b'));
+    let body = image(KIND, &object, &["app"], &of('b')).unwrap();
     let expected = json!([
         { "name": "proxy", "image": "docker.io/library/envoy:v1" },
         { "name": "app", "image": of('b') },
@@ -63,7 +76,7 @@ fn an_image_that_somebody_else_took_over_is_not_repeated() {
     let mut object = promoted(&of('a'));
     managers(&mut object)[0] = our_entry(&["app", "proxy"]);
     crate::promotion::samples::without_image(&mut object, 0, "proxy");
-    let body = image(KIND, &object, &["app"], &of('b'));
+    let body = image(KIND, &object, &["app"], &of('b')).unwrap();
     let expected = json!([{ "name": "app", "image": of('b') }]);
     assert_eq!(body["spec"]["template"]["spec"]["containers"], expected);
 }

@@ -1,7 +1,7 @@
 //! The pods of a workload's newest template, and what they wait for.
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{
     facts::Health,
@@ -96,11 +96,11 @@ fn belongs(kind: TargetKind, object: &Value, pod: &Value) -> bool {
     };
     match kind {
         TargetKind::Deployment => {
-            // The owner is a ReplicaSet, which is not at hand.
-            let none = Map::new();
-            let wanted = object["spec"]["selector"]["matchLabels"].as_object().unwrap_or(&none);
-            let labels = &pod["metadata"]["labels"];
-            owner["kind"] == "ReplicaSet" && wanted.iter().all(|(key, value)| labels[key] == *value)
+            // The owner is a ReplicaSet, which is not at hand; its name is made of these two.
+            let hash = pod["metadata"]["labels"]["pod-template-hash"]
+                .as_str()
+                .unwrap_or_default();
+            owner["kind"] == "ReplicaSet" && owner["name"] == format!("{}-{hash}", name(&object["metadata"]))
         }
         _ => owner["kind"] == kind.as_str() && owner["uid"] == object["metadata"]["uid"],
     }

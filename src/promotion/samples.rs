@@ -162,7 +162,7 @@ pub(super) fn pod(name: &str, workload: &Value, app: &str) -> Value {
     json!({
         "metadata": {
             "name": name, "creationTimestamp": "2026-11-24T12:00:00Z", "ownerReferences": [owner],
-            "labels": { "app": "web", "controller-revision-hash": workload["status"]["updateRevision"] },
+            "labels": { "app": "web", "pod-template-hash": "5d85c5f8b4", "controller-revision-hash": workload["status"]["updateRevision"] },
         },
         "spec": { "containers": [{ "name": "app", "image": app }, { "name": "proxy", "image": "envoy" }] },
         "status": {
