@@ -19,6 +19,7 @@ fn flux_labels(group: &str) -> Value {
 fn argo() -> Tool {
     Tool::ArgoCd {
         application: "shop".into(),
+        namespace: None,
     }
 }
 
@@ -38,6 +39,11 @@ fn argo_cd_owns_what_its_tracking_id_names() {
         )
     };
     assert_eq!(tracked("shop:apps/Deployment:team-a/web"), Some(argo()));
+    let elsewhere = Tool::ArgoCd {
+        application: "shop".into(),
+        namespace: Some("team-a".into()),
+    };
+    assert_eq!(tracked("team-a_shop:apps/Deployment:team-a/web"), Some(elsewhere));
     // Copied from another object, as by a `kubectl get -o yaml | kubectl apply`.
     assert_eq!(tracked("shop:apps/Deployment:team-b/web"), None);
     assert_eq!(tracked("shop:apps/StatefulSet:team-a/web"), None);
@@ -123,7 +129,7 @@ fn argo_cd_is_refused_with_what_goes_into_the_application() {
          ['.spec.template.spec.containers[] | select(.name==\"app\" or .name==\"proxy\") | .image', \
          '.spec.template.spec.initContainers[] | select(.name==\"migrate\") | .image']}]",
         "RespectIgnoreDifferences=true",
-        "via: ArgoApplication with viaRef.name: shop",
+        "via: ArgoApplication with viaRef: {name: shop, namespace: <namespace>}",
     ] {
         assert!(message.contains(part), "{message}");
     }
@@ -181,6 +187,20 @@ fn without_a_container_to_write_to_nothing_is_refused() {
 }
 
 #[test]
+fn consent_is_asked_of_an_owner_in_another_namespace_only() {
+    let object = deployment(&image('a'));
+    let message = |namespace: &str| {
+        let tool = Tool::FluxKustomization {
+            name: "apps".into(),
+            namespace: namespace.into(),
+        };
+        refusal(&tool, KIND, &object, &selected_app(KIND, &object)).unwrap()
+    };
+    assert!(message("flux-system").contains("(annotate it with ecr-operator.dev/promotable-from: team-a)"));
+    assert!(!message("team-a").contains("annotate"));
+}
+
+#[test]
 fn the_remedy_is_for_the_manager_that_fights() {
     let object = deployment(&image('a'));
     let selected = selected_app(KIND, &object);
@@ -188,14 +208,14 @@ fn the_remedy_is_for_the_manager_that_fights() {
         let writer = written_by(manager);
         remedy(tool, Some(&writer), KIND, &object, &selected)
     };
-    assert!(remedy_for("argocd-controller", Some(&argo())).contains("viaRef.name: shop"));
-    assert!(remedy_for("argocd-controller", None).contains("viaRef.name: <name>"));
+    assert!(remedy_for("argocd-controller", Some(&argo())).contains("viaRef: {name: shop"));
+    assert!(remedy_for("argocd-controller", None).contains("viaRef: {name: <name>"));
     assert!(remedy_for("kustomize-controller", None).contains("ignore: ["));
     assert!(remedy_for("helm-controller", None).contains("via: FluxHelmRelease"));
     assert!(remedy_for("helm", Some(&argo())).contains("helm upgrade"));
     assert!(remedy_for("kubectl-client-side-apply", Some(&argo())).contains("manifest that is applied"));
     assert!(remedy_for("keel", None).contains("Stop keel"));
-    assert!(remedy(Some(&argo()), None, KIND, &object, &selected).contains("viaRef.name: shop"));
+    assert!(remedy(Some(&argo()), None, KIND, &object, &selected).contains("viaRef: {name: shop"));
     assert!(remedy(None, None, KIND, &object, &selected).contains("--show-managed-fields"));
 }
 
