@@ -12,7 +12,7 @@ pub(crate) mod ownership;
 #[allow(dead_code, reason = "the controller that uses it follows")]
 pub(crate) mod patch;
 #[allow(dead_code, reason = "the controller that uses it follows")]
-mod pods;
+pub(crate) mod pods;
 #[allow(dead_code, reason = "the controller that uses it follows")]
 pub(crate) mod via;
 #[allow(dead_code, reason = "the controller that uses it follows")]
