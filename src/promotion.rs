@@ -13,8 +13,10 @@ pub(crate) mod moves;
 mod owner;
 pub(crate) mod ownership;
 pub(crate) mod patch;
-mod pods;
+pub(crate) mod pods;
 pub(crate) mod request;
+#[cfg(test)]
+mod samples;
 pub(crate) mod select;
 #[cfg(test)]
 mod select_tests;

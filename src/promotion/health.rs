@@ -29,7 +29,18 @@ pub(crate) fn health(
     }
     let newest = pods::newest(kind, object, pods, selected);
     let restarts = pods::restarts(&newest, limits.since);
-    (judge(kind, object, &newest, limits.max_restarts), restarts)
+    let stuck = pods::stuck(kind, object, pods).into_iter().next();
+    match (judge(kind, object, &newest, limits.max_restarts), stuck) {
+        (Health::Progressing(_), Some(pod)) => (Health::Progressing(of_stuck(&pod)), restarts),
+        (health, _) => (health, restarts),
+    }
+}
+
+fn of_stuck(pod: &str) -> String {
+    format!(
+        "pod {pod} of an earlier template is not ready, and a StatefulSet with podManagementPolicy OrderedReady waits for \
+         it for ever: delete the pod"
+    )
 }
 
 fn judge(kind: TargetKind, object: &Value, newest: &[&Value], max_restarts: u32) -> Health {
@@ -98,7 +109,7 @@ fn stateful_set(object: &Value) -> Health {
     let wanted = replicas(spec);
     let strategy = &spec["updateStrategy"];
     let updated = number(&status["updatedReplicas"]);
-    let all = updated >= wanted || status["updateRevision"] == status["currentRevision"];
+    let all = updated >= wanted;
     if all && number(&status["availableReplicas"]) >= wanted {
         return Health::Healthy;
     }
@@ -161,3 +172,7 @@ fn refusal(condition: &Value) -> String {
     let quota = cause.split_once(", requested: ").map_or(cause, |(quota, _)| quota);
     cut(quota, MESSAGE_LENGTH)
 }
+
+#[cfg(test)]
+#[path = "health_tests.rs"]
+mod tests;

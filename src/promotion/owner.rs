@@ -16,7 +16,7 @@ use super::{
     ownership,
     workload::{Selected, cut},
 };
-use crate::api::promotion::TargetKind;
+use crate::api::{PROMOTABLE_FROM_ANNOTATION, promotion::TargetKind};
 
 /// The longest refusal or remedy, in characters: it must fit into a condition with a few words before it.
 const MESSAGE_LENGTH: usize = 900;
@@ -27,10 +27,22 @@ const NAME_LENGTH: usize = 253;
 /// A tool, with the name of its object that the workload comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Tool {
-    ArgoCd { application: String },
-    FluxKustomization { name: String, namespace: String },
-    FluxHelmRelease { name: String, namespace: String },
-    Helm { release: String },
+    /// The namespace is known only where Argo CD serves Applications of several.
+    ArgoCd {
+        application: String,
+        namespace: Option<String>,
+    },
+    FluxKustomization {
+        name: String,
+        namespace: String,
+    },
+    FluxHelmRelease {
+        name: String,
+        namespace: String,
+    },
+    Helm {
+        release: String,
+    },
 }
 
 /// The tool that owns the workload and would write its image back; by marks that the tool itself sets, so that a label
@@ -49,8 +61,7 @@ fn argo(kind: TargetKind, object: &Value) -> Option<Tool> {
             object["metadata"]["name"].as_str().unwrap_or_default()
         );
         if let Some((application, _)) = id.split_once(':').filter(|(_, rest)| rest.ends_with(&own)) {
-            let application = cut(application, NAME_LENGTH);
-            return Some(Tool::ArgoCd { application });
+            return Some(application_of(application));
         }
     }
     let application = label(object, "app.kubernetes.io/instance")?;
@@ -60,7 +71,19 @@ fn argo(kind: TargetKind, object: &Value) -> Option<Tool> {
             .as_str()
             .is_some_and(|manager| manager.starts_with("argocd"))
     });
-    written.then_some(Tool::ArgoCd { application })
+    written.then(|| application_of(&application))
+}
+
+/// `<namespace>_<name>` where the Application is not in Argo CD's own namespace.
+fn application_of(text: &str) -> Tool {
+    let (namespace, application) = match text.split_once('_') {
+        Some((namespace, application)) => (Some(cut(namespace, NAME_LENGTH)), application),
+        None => (None, text),
+    };
+    Tool::ArgoCd {
+        application: cut(application, NAME_LENGTH),
+        namespace,
+    }
 }
 
 fn flux(object: &Value) -> Option<Tool> {
@@ -106,7 +129,7 @@ pub(crate) fn refusal(tool: &Tool, kind: TargetKind, object: &Value, selected: &
         return None;
     }
     let owner = match tool {
-        Tool::ArgoCd { application } => format!("Argo CD application {application}"),
+        Tool::ArgoCd { application, .. } => format!("Argo CD application {application}"),
         Tool::FluxKustomization { name, namespace } => format!("Flux Kustomization {namespace}/{name}"),
         Tool::FluxHelmRelease { name, namespace } => format!("Flux HelmRelease {namespace}/{name}"),
         Tool::Helm { release } => format!("Helm release {release}"),
@@ -154,7 +177,10 @@ fn tool_of(manager: &str) -> Option<Tool> {
         "helm" | "Helm" => Some(Tool::Helm {
             release: "the release".into(),
         }),
-        manager if manager.starts_with("argocd") => Some(Tool::ArgoCd { application: name }),
+        manager if manager.starts_with("argocd") => Some(Tool::ArgoCd {
+            application: name,
+            namespace: None,
+        }),
         _ => None,
     }
 }
@@ -164,11 +190,13 @@ fn peace(tool: &Tool, kind: TargetKind, object: &Value, selected: &[Selected]) -
     let kind_name = kind.as_str();
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     match tool {
-        Tool::ArgoCd { application } => {
+        Tool::ArgoCd { application, namespace } => {
             let group = if kind == TargetKind::CronJob { "batch" } else { "apps" };
             let paths = jq_paths(kind, selected);
+            let namespace = namespace.as_deref().unwrap_or("<namespace>");
+            let above = via_ref("ArgoApplication", application, namespace, object);
             format!(
-                "Either set via: ArgoApplication with viaRef.name: {application}, or add to that Application's spec \
+                "Either set {above}, or add to that Application's spec \
                  `ignoreDifferences: [{{group: {group}, kind: {kind_name}, name: {name}, jqPathExpressions: [{paths}]}}]` \
                  and to syncPolicy.syncOptions `RespectIgnoreDifferences=true` (Argo CD 2.11 or later, 3.2 with \
                  server-side diff), then set via: Direct"
@@ -176,23 +204,36 @@ fn peace(tool: &Tool, kind: TargetKind, object: &Value, selected: &[Selected]) -
         }
         Tool::FluxKustomization { name: owner, namespace } => {
             let paths = pointers(kind, selected);
+            let above = via_ref("FluxKustomization", owner, namespace, object);
             format!(
-                "Either set via: FluxKustomization with viaRef: {{name: {owner}, namespace: {namespace}}}, or add to that \
-                 Kustomization's spec `ignore: [{{target: {{kind: {kind_name}, name: {name}}}, paths: [{paths}]}}]` \
+                "Either set {above}, or add to that Kustomization's spec \
+                 `ignore: [{{target: {{kind: {kind_name}, name: {name}}}, paths: [{paths}]}}]` \
                  (kustomize-controller 1.9.0 or later; it goes by the container's place), then set via: Direct"
             )
         }
-        Tool::FluxHelmRelease { name: owner, namespace } => format!(
-            "Set via: FluxHelmRelease with viaRef: {{name: {owner}, namespace: {namespace}}}, or via: ConfigMap with a \
-             ConfigMap that its spec.valuesFrom reads. With via: Direct each upgrade of the release takes the image back, \
-             and it is written again"
-        ),
+        Tool::FluxHelmRelease { name: owner, namespace } => {
+            let above = via_ref("FluxHelmRelease", owner, namespace, object);
+            format!(
+                "Set {above}, or via: ConfigMap with a ConfigMap that its spec.valuesFrom reads. With via: Direct each \
+                 upgrade of the release takes the image back, and it is written again"
+            )
+        }
         Tool::Helm { release } => format!(
             "Let whoever upgrades {release} give the digest as a value of the chart, by via: Publish. With via: Direct the \
              image is written again after each `helm upgrade` of Helm 3; Helm 4 with server-side apply refuses to upgrade \
              a workload whose image another owns, unless it is given --force-conflicts"
         ),
     }
+}
+
+/// The way to write to the owner itself, with the consent that it must give from another namespace.
+fn via_ref(via: &str, name: &str, namespace: &str, object: &Value) -> String {
+    let here = object["metadata"]["namespace"].as_str().unwrap_or_default();
+    let consent = match here == namespace {
+        true => String::new(),
+        false => format!(" (annotate it with {PROMOTABLE_FROM_ANNOTATION}: {here})"),
+    };
+    format!("via: {via} with viaRef: {{name: {name}, namespace: {namespace}}}{consent}")
 }
 
 /// One expression for each list of containers, quoted for YAML.
@@ -221,3 +262,7 @@ fn pointers(kind: TargetKind, selected: &[Selected]) -> String {
         .collect();
     paths.join(", ")
 }
+
+#[cfg(test)]
+#[path = "owner_tests.rs"]
+mod tests;

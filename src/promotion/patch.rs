@@ -34,14 +34,21 @@ pub(crate) enum Body {
     Merge(Value),
 }
 
-/// The server-side apply that puts `image` into these containers, which must exist and be owned by others too. It holds
-/// the identity and images, and nothing else.
-pub(crate) fn image(kind: TargetKind, object: &Value, containers: &[&str], image: &str) -> Value {
+/// The server-side apply that puts `image` into those of these containers that exist and that others own too; `None` where
+/// there is none. An apply that names a missing container would add it, and one that only we own would outlive its
+/// removal by its owner. It holds identity and images, and nothing else.
+pub(crate) fn image(kind: TargetKind, object: &Value, containers: &[&str], image: &str) -> Option<Value> {
+    let may_be_written =
+        |name: &str| container(kind, object, name).is_some() && ownership::others_own(kind, object, name);
+    let written: Vec<&str> = containers.iter().copied().filter(|name| may_be_written(name)).collect();
+    if written.is_empty() {
+        return None;
+    }
     let mut images: Vec<(String, String)> = held(kind, object)
-        .filter(|(name, _)| !containers.contains(&name.as_str()))
+        .filter(|(name, _)| !written.contains(&name.as_str()))
         .collect();
-    images.extend(containers.iter().map(|name| ((*name).to_owned(), image.to_owned())));
-    apply(kind, object, &images)
+    images.extend(written.iter().map(|name| ((*name).to_owned(), image.to_owned())));
+    Some(apply(kind, object, &images))
 }
 
 /// Gives up containers whose owner has removed them, with words for what that does.
@@ -160,3 +167,7 @@ pub(crate) const fn api_version(kind: TargetKind) -> &'static str {
 pub(crate) fn by_digest(repository: &str, digest: &Digest) -> String {
     format!("{}@{digest}", name_of(repository))
 }
+
+#[cfg(test)]
+#[path = "patch_tests.rs"]
+mod tests;

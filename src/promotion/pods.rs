@@ -1,7 +1,7 @@
 //! The pods of a workload's newest template, and what they wait for.
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{
     facts::Health,
@@ -46,6 +46,49 @@ pub(super) fn newest<'a>(kind: TargetKind, object: &Value, pods: &'a [Value], se
     newest
 }
 
+/// The pods of an earlier template that a `StatefulSet` never replaces by itself, by name: with `OrderedReady` it waits for
+/// a pod that is not ready, also where that pod is what a newer template is to mend (Kubernetes' documentation calls the way
+/// out a forced rollback). Such a pod must be deleted.
+pub(crate) fn stuck(kind: TargetKind, object: &Value, pods: &[Value]) -> Vec<String> {
+    let (spec, status) = (&object["spec"], &object["status"]);
+    let observed = status["observedGeneration"] == object["metadata"]["generation"];
+    let ordered = spec["podManagementPolicy"]
+        .as_str()
+        .is_none_or(|policy| policy == "OrderedReady");
+    let rolling = spec["updateStrategy"]["type"]
+        .as_str()
+        .is_none_or(|type_| type_ == "RollingUpdate");
+    if kind != TargetKind::StatefulSet || !observed || !ordered || !rolling {
+        return Vec::new();
+    }
+    let partition = spec["updateStrategy"]["rollingUpdate"]["partition"]
+        .as_u64()
+        .unwrap_or(0);
+    let stuck = pods.iter().filter(|pod| {
+        let revision = &pod["metadata"]["labels"]["controller-revision-hash"];
+        let outdated = revision.is_string() && *revision != status["updateRevision"];
+        let kept = ordinal(pod).is_none_or(|ordinal| ordinal < partition);
+        outdated
+            && !kept
+            && belongs(kind, object, pod)
+            && !pod["metadata"]["deletionTimestamp"].is_string()
+            && !is_ready(pod)
+    });
+    let mut names: Vec<String> = stuck.map(|pod| name(&pod["metadata"]).to_owned()).collect();
+    names.sort_unstable();
+    names
+}
+
+fn ordinal(pod: &Value) -> Option<u64> {
+    name(&pod["metadata"]).rsplit_once('-')?.1.parse().ok()
+}
+
+fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    let mut conditions = conditions.into_iter().flatten();
+    conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+}
+
 fn belongs(kind: TargetKind, object: &Value, pod: &Value) -> bool {
     let owners = pod["metadata"]["ownerReferences"].as_array();
     let Some(owner) = owners.into_iter().flatten().find(|owner| owner["controller"] == true) else {
@@ -53,11 +96,11 @@ fn belongs(kind: TargetKind, object: &Value, pod: &Value) -> bool {
     };
     match kind {
         TargetKind::Deployment => {
-            // The owner is a ReplicaSet, which is not at hand.
-            let none = Map::new();
-            let wanted = object["spec"]["selector"]["matchLabels"].as_object().unwrap_or(&none);
-            let labels = &pod["metadata"]["labels"];
-            owner["kind"] == "ReplicaSet" && wanted.iter().all(|(key, value)| labels[key] == *value)
+            // The owner is a ReplicaSet, which is not at hand; its name is made of these two.
+            let hash = pod["metadata"]["labels"]["pod-template-hash"]
+                .as_str()
+                .unwrap_or_default();
+            owner["kind"] == "ReplicaSet" && owner["name"] == format!("{}-{hash}", name(&object["metadata"]))
         }
         _ => owner["kind"] == kind.as_str() && owner["uid"] == object["metadata"]["uid"],
     }

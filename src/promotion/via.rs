@@ -223,10 +223,7 @@ fn kustomize_digest(images: &Value, name: &str) -> Option<Digest> {
 }
 
 fn argo_images(object: &Value, name: &str, repository: &str, digest: &Digest) -> Changed {
-    let source = source(object)?;
-    if source["helm"].is_object() {
-        return Err("the Application is rendered with Helm: set viaRef.key to helm:<parameter>".into());
-    }
+    let source = source(object, "Kustomize")?;
     let images = source["kustomize"]["images"].as_array().cloned().unwrap_or_default();
     let named = |image: &Value| image.as_str().is_some_and(|image| argo_name(image) == name);
     let at = one(images.iter().map(named)).map_err(|()| twice("image", name))?;
@@ -240,7 +237,7 @@ fn argo_images(object: &Value, name: &str, repository: &str, digest: &Digest) ->
 }
 
 fn argo_parameters(object: &Value, name: &str, repository: &str, digest: &Digest) -> Changed {
-    let parameters = source(object)?["helm"]["parameters"]
+    let parameters = source(object, "Helm")?["helm"]["parameters"]
         .as_array()
         .cloned()
         .unwrap_or_default();
@@ -254,7 +251,9 @@ fn argo_parameters(object: &Value, name: &str, repository: &str, digest: &Digest
     Ok(put(parameters, at, entry))
 }
 
-fn source(object: &Value) -> Result<&Value, String> {
+/// The one source of an Application. Argo CD takes a source that has settings for a tool as one for that tool, so they are
+/// only given to one that it found to be so (`status.sourceType`).
+fn source<'a>(object: &'a Value, tool: &str) -> Result<&'a Value, String> {
     if object["spec"]["sources"]
         .as_array()
         .is_some_and(|sources| !sources.is_empty())
@@ -265,7 +264,20 @@ fn source(object: &Value) -> Result<&Value, String> {
                 .into(),
         );
     }
-    Ok(&object["spec"]["source"])
+    let found = object["status"]["sourceType"].as_str().unwrap_or_default();
+    match found {
+        "" => Ok(&object["spec"]["source"]),
+        found if found == tool => Ok(&object["spec"]["source"]),
+        "Helm" => Err("the Application is rendered with Helm: set viaRef.key to helm:<parameter>".into()),
+        "Kustomize" => Err(
+            "the Application is rendered with Kustomize: set viaRef.key to the name of the image in its manifests".into(),
+        ),
+        _ => Err(
+            "the Application is rendered neither with Kustomize nor with Helm, so it takes no image: use via: Publish, or \
+             make its path a Kustomization"
+                .into(),
+        ),
+    }
 }
 
 /// The name that an image override of Argo CD is for, `[name=]image`.
@@ -321,3 +333,7 @@ fn twice(what: &str, name: &str) -> String {
         cut(name, SHOWN)
     )
 }
+
+#[cfg(test)]
+#[path = "via_tests.rs"]
+mod tests;

@@ -186,3 +186,7 @@ pub(super) fn cut(text: &str, length: usize) -> String {
     let kept = text.chars().take(length.saturating_sub(1));
     kept.chain(['…']).collect()
 }
+
+#[cfg(test)]
+#[path = "workload_tests.rs"]
+mod tests;

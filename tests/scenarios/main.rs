@@ -21,3 +21,4 @@ mod rules;
 mod storm;
 mod support;
 mod tenancy;
+mod workload_patch;
