@@ -70,13 +70,12 @@ impl Run<'_> {
             .filter(|container| container.owned)
             .map(|container| container.name.as_str())
             .collect();
-        if owned.is_empty() {
+        let Some(body) = patch::image(target.kind, object, &owned, &text) else {
             return Err(Error::Refused {
                 what: format!("write the image to {name}"),
                 why: "nobody but this operator owns its containers any more: apply the workload again by whatever manages it".into(),
             });
-        }
-        let body = patch::image(target.kind, object, &owned, &text);
+        };
         let written = self.send(name, Body::Apply(body)).await?;
         // The answer is what the apiserver stored: what others make of it later is seen as theirs.
         self.saw(name, &written);

@@ -91,7 +91,7 @@ impl Play {
         format!("{}@{digest}", self.uri)
     }
 
-    /// A Deployment of one container `app`, applied as its owner does.
+    /// A Deployment of one container `app`, applied as its owner does, once it is rolled out.
     pub(super) async fn deployment(&self, name: &str, image: &str) -> Result<()> {
         let labels = json!({ "app": name });
         let deployment = json!({
@@ -106,7 +106,11 @@ impl Play {
                 },
             },
         });
-        self.scene.apply(&deployment).await.map(drop)
+        self.scene.apply(&deployment).await?;
+        let what = format!("deployment/{name}");
+        self.kubectl(&["rollout", "status", &what, "--timeout=30s"])
+            .await
+            .map(drop)
     }
 
     /// A promotion of semantic versions to the Deployment `app`, quick to settle; overlaid with `overlay`.
