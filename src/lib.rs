@@ -5,6 +5,7 @@
 //! - `control`: the loop every kind runs: observe, plan, apply, report. Knows no kind.
 //! - `controllers`: one folder a kind; `plan.rs` decides and is pure, `mod.rs` reads and acts.
 //! - `document`: AWS's documents, parsed, compared by meaning, composed. Pure.
+//! - `oci`: images on their way from one registry to another.
 //! - `aws`: the talk with AWS; the only place that names its SDK.
 //! - [`cli`]: one file a command. `server`, `metrics`, `telemetry`: what the operator tells of itself.
 //! - [`generated`]: everything that is derived from the code and kept in the repository.
@@ -17,5 +18,6 @@ mod controllers;
 mod document;
 pub mod generated;
 mod metrics;
+mod oci;
 mod server;
 mod telemetry;
