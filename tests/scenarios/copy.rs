@@ -44,12 +44,12 @@ impl Shelf {
 
     /// Another repository of the same registry.
     async fn beside(&self, repository: &str) -> Result<Self> {
-        let shelf = Self {
+        let new = Self {
             repository: repository.to_owned(),
             ..self.clone()
         };
-        shelf.create().await?;
-        Ok(shelf)
+        new.create().await?;
+        Ok(new)
     }
 
     async fn create(&self) -> Result<()> {
