@@ -151,6 +151,11 @@ mod tests {
     }
 
     #[test]
+    fn the_gate_of_a_command_is_open() {
+        assert!(Gate::open().is_open());
+    }
+
+    #[test]
     fn a_moment_that_has_passed_does_not_open_it() {
         let gate = Gate::closed();
         gate.open_until(Instant::now());

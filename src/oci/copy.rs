@@ -386,6 +386,13 @@ mod tests {
 
     use super::*;
 
+    /// Controllers spawn it: that it can be is checked when this is compiled.
+    #[expect(dead_code, reason = "compiling it is the test")]
+    fn a_copy_can_be_spawned(source: &Place, destination: &Destination, digest: &Digest, options: &Options) {
+        fn spawned(_: impl Future + Send) {}
+        spawned(copy(source, destination, digest, &[], options));
+    }
+
     fn digest(text: &str) -> Digest {
         Digest::of(text.as_bytes())
     }
