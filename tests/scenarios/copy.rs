@@ -348,7 +348,7 @@ fn with_the_rights_of_the_guide_an_image_goes_to_another_account_and_region() ->
 fn an_index_arrives_with_its_attestations_signatures_and_referrers() -> Result<()> {
     run(async |stage| {
         let (from, to) = (Shelf::new(stage, REGION).await?, Shelf::new(stage, REGION).await?);
-        let amd = from.push_image(None, &[b"amd64", b"shared"], &json!({})).await?;
+        let amd = from.push_image(None, &[b"amd64", b"shared", b""], &json!({})).await?;
         let arm = from.push_image(None, &[b"arm64", b"shared"], &json!({})).await?;
         let attestation = from.push_image(None, &[b"provenance"], &json!({})).await?;
         let mut listed = attestation.json();
@@ -662,6 +662,58 @@ fn a_token_that_is_not_taken_any_more_is_replaced() -> Result<()> {
             calls.of("GetAuthorizationToken") == 3,
             "one, and one for each refusal: {calls:?}"
         );
+        Ok(())
+    })
+}
+
+#[test]
+fn who_is_faster_keeps_an_immutable_tag() -> Result<()> {
+    run(async |stage| {
+        let from = Shelf::new(stage, REGION).await?;
+        from.push("v1", b"ours").await?;
+        let (to, admin) = (from.beside("to").await?, from.admin().await?);
+        to.ecr()
+            .await?
+            .put_image_tag_mutability()
+            .repository_name(&to.repository)
+            .image_tag_mutability(aws_sdk_ecr::types::ImageTagMutability::Immutable)
+            .send()
+            .await?;
+        // The first manifest is put by its digest, the second by its tag.
+        let held = from
+            .fault("oci:PutManifest", Effect::Hold, |fault| fault.nth(2))
+            .await?;
+        let command = command(stage, &admin, &[&from.uri(":v1"), &to.uri("")]);
+        let process = bed(stage).spawn("copy-raced", &command)?;
+        stage.aws.held(&held, LIMIT).await?;
+        let theirs = to.push("v1", b"theirs").await?;
+        stage.aws.remove_fault(&held).await?;
+        let status = process.wait_exit(LIMIT).await?;
+        let printed = process.log();
+        ensure!(status.code() == Some(1), "{status}: {printed}");
+        ensure!(
+            printed.contains(&format!("is on {theirs}")) && printed.contains("is not moved"),
+            "{printed}"
+        );
+        ensure!(to.tag("v1").await? == Some(theirs), "moved");
+        Ok(())
+    })
+}
+
+#[test]
+fn an_image_that_is_nested_without_end_is_refused() -> Result<()> {
+    run(async |stage| {
+        let from = Shelf::new(stage, REGION).await?;
+        let mut inner = from.push_image(None, &[b"layer"], &json!({})).await?;
+        for level in 1..=5 {
+            let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [inner.json()] });
+            inner = from.push_manifest(Some(&format!("v{level}")), &index).await?;
+        }
+        let (to, admin) = (from.beside("to").await?, from.admin().await?);
+        let report = copied(stage, &admin, &[&from.uri(":v4"), &to.uri("")]).await?;
+        ensure!(report["manifests"] == 5, "{report}");
+        let error = refused(stage, &admin, &[&from.uri(":v5"), &to.uri("")]).await?;
+        ensure!(error.contains("nested more than 4 deep"), "{error}");
         Ok(())
     })
 }
