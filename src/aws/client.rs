@@ -74,6 +74,9 @@ macro_rules! call {
     }};
 }
 
+// After the macro, which it uses.
+mod images;
+
 impl Ecr {
     pub(crate) fn new(
         client: Client,

@@ -196,7 +196,7 @@ fn classify(code: &str) -> Fault {
 }
 
 /// The chain of causes, without the parts that say the same thing twice.
-fn causes(error: &dyn StdError) -> String {
+pub(crate) fn causes(error: &dyn StdError) -> String {
     let mut text = String::new();
     let mut next = error.source();
     while let Some(cause) = next {

@@ -6,6 +6,7 @@
 mod admission;
 mod claim;
 mod converge;
+mod copy;
 mod crash;
 mod deletion;
 mod drill;

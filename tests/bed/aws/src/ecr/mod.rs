@@ -70,6 +70,7 @@ pub(crate) struct Registry {
     pub(crate) account: String,
     pub(crate) region: String,
     pub(crate) data_plane: SocketAddr,
+    blob_store: SocketAddr,
     state: SharedEcrState,
     service: EcrService,
     /// Locked after `state`, never before it.
@@ -81,7 +82,7 @@ pub(crate) struct Registry {
 type Answer = Result<AwsResponse, AwsServiceError>;
 
 impl Registry {
-    pub(crate) fn new(account: &str, region: &str, data_plane: SocketAddr) -> Self {
+    pub(crate) fn new(account: &str, region: &str, data_plane: SocketAddr, blob_store: SocketAddr) -> Self {
         let endpoint = format!("http://{data_plane}");
         let state: SharedEcrState = Arc::new(RwLock::new(MultiAccountState::<EcrState>::new(
             account, region, &endpoint,
@@ -90,6 +91,7 @@ impl Registry {
             account: account.to_owned(),
             region: region.to_owned(),
             data_plane,
+            blob_store,
             service: EcrService::new(Arc::clone(&state)),
             state,
             extra: Mutex::default(),

@@ -1,0 +1,14 @@
+//! Images on their way from one registry to another, digests preserved.
+//!
+//! [`reference`] says which image, [`manifest`] what it consists of; both are pure. [`plane`] is the client of a registry's
+//! data plane. [`graph`] finds everything that belongs to an image, [`blob`] carries one blob over, and [`copy`] does the
+//! whole. What goes wrong is a [`error::CopyError`].
+
+pub(crate) mod blob;
+pub(crate) mod copy;
+pub(crate) mod error;
+pub(crate) mod graph;
+pub(crate) mod manifest;
+pub(crate) mod plane;
+pub(crate) mod progress;
+pub(crate) mod reference;
