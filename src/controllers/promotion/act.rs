@@ -168,16 +168,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn start_copy(&mut self, _image: &ImageStatus) -> Result<()> {
-        Ok(())
-    }
-
     async fn retag(&mut self, _tag: &crate::api::names::Tag, _image: &ImageStatus) -> Result<()> {
-        Ok(())
-    }
-
-    pub(super) fn look_at_copy(&mut self, image: &ImageStatus) -> Result<()> {
-        self.facts.copy = Some((image.digest.clone(), crate::promotion::facts::Progress::Done));
         Ok(())
     }
 

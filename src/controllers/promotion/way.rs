@@ -24,6 +24,7 @@ use crate::{
         reason::Reason,
         spawn::list_of,
     },
+    oci::reference::RegistryHost,
 };
 
 /// How soon to look again at what a hint will tell of.
@@ -40,6 +41,7 @@ pub(super) struct Way {
 pub(super) struct Place {
     pub registry: String,
     pub connection: Arc<Connection>,
+    pub region: Region,
     pub name: RepositoryName,
     /// As it stands in images of workloads.
     pub uri: String,
@@ -177,33 +179,18 @@ fn enter(
         Some(Standing::Managing | Standing::Observing | Standing::ManagedElsewhere(_)) => None,
     };
     let known = connection.inventory.get(&name).map(|record| record.uri.clone());
-    let uri = known.unwrap_or_else(|| format!("{}/{name}", host(registry)));
+    let uri = known.unwrap_or_else(|| {
+        let host = RegistryHost::new(registry.spec.registry_id.clone(), registry.spec.region.clone());
+        format!("{host}/{name}")
+    });
     Ok(Ok(Place {
         registry: registry_name,
         connection,
+        region: registry.spec.region.clone(),
         name,
         uri,
         unready,
     }))
-}
-
-/// The host of a registry's images.
-fn host(registry: &Registry) -> String {
-    let Registry { spec, .. } = registry;
-    format!("{}.dkr.ecr.{}.{}", spec.registry_id, spec.region, suffix(&spec.region))
-}
-
-/// The domain of a partition. Source: "Service endpoints" in the AWS General Reference.
-fn suffix(region: &Region) -> &'static str {
-    match region.partition() {
-        "aws-cn" => "amazonaws.com.cn",
-        "aws-eusc" => "amazonaws.eu",
-        "aws-iso" => "c2s.ic.gov",
-        "aws-iso-b" => "sc2s.sgov.gov",
-        "aws-iso-e" => "cloud.adc-e.uk",
-        "aws-iso-f" => "csp.hci.ic.gov",
-        _ => "amazonaws.com",
-    }
 }
 
 /// The Repository of this name. What the watch does not have is asked of the apiserver.
