@@ -3,9 +3,18 @@
 
 #[allow(dead_code, reason = "the engine that uses it follows")]
 pub(crate) mod facts;
-#[allow(dead_code, reason = "the engine that uses it follows")]
 mod filter;
+#[allow(dead_code, reason = "the engine that uses it follows")]
+pub(crate) mod gates;
+#[allow(dead_code, reason = "the engine that uses it follows")]
+pub(crate) mod platform;
+#[allow(dead_code, reason = "the engine that uses it follows")]
+pub(crate) mod scan;
 #[allow(dead_code, reason = "the engine that uses it follows")]
 pub(crate) mod select;
 #[allow(dead_code, reason = "the engine that uses it follows")]
+pub(crate) mod signature;
+#[allow(dead_code, reason = "the engine that uses it follows")]
 pub(crate) mod version;
+#[allow(dead_code, reason = "the engine that uses it follows")]
+pub(crate) mod window;

@@ -24,15 +24,15 @@ use crate::{
 pub(crate) const DESCRIBE_LIMIT: usize = 100;
 
 /// The most entries a page of a listing holds.
-const PAGE: i32 = 1_000;
+pub(super) const PAGE: i32 = 1_000;
 
 /// ECR for one registry. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Ecr {
-    client: Client,
+    pub(super) client: Client,
     sts: aws_sdk_sts::Client,
-    registry_id: AccountId,
-    pace: Arc<Pace>,
+    pub(super) registry_id: AccountId,
+    pub(super) pace: Arc<Pace>,
     writable: bool,
     gate: Gate,
 }
@@ -67,6 +67,8 @@ macro_rules! call {
             .answered($operation, answer.map_err(|error| AwsError::new($operation, &error)))
     }};
 }
+
+pub(super) use call;
 
 impl Ecr {
     pub(crate) fn new(

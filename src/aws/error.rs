@@ -101,7 +101,8 @@ impl AwsError {
         }
     }
 
-    fn unanswered(operation: &'static str, fault: Fault, message: String) -> Self {
+    /// No answer, or none that can be used.
+    pub(super) fn unanswered(operation: &'static str, fault: Fault, message: String) -> Self {
         Self {
             operation,
             fault,
@@ -159,9 +160,12 @@ fn classify(code: &str) -> Fault {
         | "NotAuthorized"
         | "OptInRequired"
         | "BlockedByOrganizationPolicyException" => Fault::Denied,
-        "RepositoryNotFoundException" | "RepositoryPolicyNotFoundException" | "ImageNotFoundException" => {
-            Fault::NotFound
-        }
+        "RepositoryNotFoundException"
+        | "RepositoryPolicyNotFoundException"
+        | "ImageNotFoundException"
+        | "ScanNotFoundException"
+        | "LayersNotFoundException"
+        | "LayerInaccessibleException" => Fault::NotFound,
         "RepositoryAlreadyExistsException" | "RepositoryNotEmptyException" => Fault::Conflict,
         "InvalidParameterException"
         | "ValidationException"
