@@ -42,13 +42,7 @@ impl Ecr {
 
 /// Whether these are the bytes that the digest stands for.
 pub(super) fn check(operation: &'static str, bytes: &[u8], digest: &Digest) -> Result<(), AwsError> {
-    let hash = Sha256::digest(bytes);
-    let hex = digest.as_str().strip_prefix("sha256:").unwrap_or_default();
-    let matches = hash
-        .iter()
-        .enumerate()
-        .all(|(index, byte)| hex.get(2 * index..2 * index + 2) == Some(format!("{byte:02x}").as_str()));
-    match matches {
+    match Sha256::digest(bytes)[..] == digest.to_bytes() {
         true => Ok(()),
         false => Err(AwsError::incomplete(
             operation,
