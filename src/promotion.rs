@@ -7,20 +7,25 @@ mod drive;
 pub(crate) mod engine;
 pub(crate) mod facts;
 mod filter;
+pub(crate) mod gates;
 mod health;
 pub(crate) mod ledger;
 pub(crate) mod moves;
 mod owner;
 pub(crate) mod ownership;
 pub(crate) mod patch;
+pub(crate) mod platform;
 pub(crate) mod pods;
 pub(crate) mod request;
 #[cfg(test)]
 mod samples;
+pub(crate) mod scan;
 pub(crate) mod select;
 #[cfg(test)]
 mod select_tests;
+pub(crate) mod signature;
 mod targets;
 mod version;
 pub(crate) mod via;
+pub(crate) mod window;
 pub(crate) mod workload;

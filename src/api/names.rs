@@ -193,6 +193,33 @@ impl Digest {
     pub fn short(&self) -> &str {
         self.0.get(7..19).unwrap_or(&self.0)
     }
+
+    /// The hash itself.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; 32] {
+        let digits = self.0.as_bytes().iter().skip("sha256:".len()).map(|digit| match digit {
+            b'0'..=b'9' => digit - b'0',
+            _ => digit - b'a' + 10,
+        });
+        let mut bytes = [0; 32];
+        for (index, digit) in digits.enumerate() {
+            bytes[index / 2] = bytes[index / 2] << 4 | digit;
+        }
+        bytes
+    }
+
+    /// The digest with this hash.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; 32]) -> Self {
+        use fmt::Write as _;
+        let mut text = String::with_capacity(71);
+        text.push_str("sha256:");
+        for byte in bytes {
+            // Writing into a string does not fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        Self(text)
+    }
 }
 
 impl RepositoryName {
@@ -314,6 +341,15 @@ mod tests {
         for bad in ["", "/", "a*", "team-", "{namespace", "{name}/", "../", "A/"] {
             assert!(bad.parse::<RepositoryPrefix>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_digest_is_its_hash() {
+        let text = "sha256:0123456789abcdeffedcba98765432100123456789abcdeffedcba9876543210";
+        let digest: Digest = text.parse().unwrap();
+        let bytes = digest.to_bytes();
+        assert_eq!((bytes[0], bytes[1], bytes[7], bytes[31]), (0x01, 0x23, 0xef, 0x10));
+        assert_eq!(Digest::from_bytes(&bytes), digest);
     }
 
     #[test]

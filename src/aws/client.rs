@@ -26,15 +26,15 @@ use crate::{
 pub(crate) const DESCRIBE_LIMIT: usize = 100;
 
 /// The most entries a page of a listing holds.
-const PAGE: i32 = 1_000;
+pub(super) const PAGE: i32 = 1_000;
 
 /// ECR for one registry. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Ecr {
-    client: Client,
+    pub(super) client: Client,
     sts: aws_sdk_sts::Client,
-    registry_id: AccountId,
-    pace: Arc<Pace>,
+    pub(super) registry_id: AccountId,
+    pub(super) pace: Arc<Pace>,
     written: Arc<Written>,
     writable: bool,
     gate: Gate,
@@ -73,6 +73,8 @@ macro_rules! call {
             .answered($operation, answer.map_err(|error| AwsError::new($operation, &error)))
     }};
 }
+
+pub(super) use call;
 
 // After the macro, which it uses.
 mod images;
@@ -393,60 +395,4 @@ fn unbuildable(operation: &'static str, error: &aws_sdk_ecr::error::BuildError) 
         code: String::new(),
         message: error.to_string(),
     }
-}
-
-// TEMPORARY until the catalog is merged.
-impl Ecr {
-    pub(crate) async fn every_image(
-        &self,
-        name: &RepositoryName,
-    ) -> Result<Vec<crate::promotion::facts::Image>, AwsError> {
-        let mut images = Vec::new();
-        let mut token = None;
-        loop {
-            let request = self
-                .client
-                .describe_images()
-                .registry_id(self.registry_id.as_str())
-                .repository_name(name.as_str())
-                .max_results(PAGE)
-                .set_next_token(token);
-            let page = call!(self, read "DescribeImages", request)?;
-            for detail in page.image_details.unwrap_or_default() {
-                images.extend(image_of(detail));
-            }
-            token = page.next_token;
-            if token.is_none() {
-                return Ok(images);
-            }
-        }
-    }
-    pub(crate) async fn image(
-        &self,
-        name: &RepositoryName,
-        digest: &crate::api::names::Digest,
-    ) -> Result<Option<crate::promotion::facts::Image>, AwsError> {
-        Ok(self.every_image(name).await?.into_iter().find(|i| i.digest == *digest))
-    }
-    pub(crate) async fn image_by_tag(
-        &self,
-        name: &RepositoryName,
-        tag: &crate::api::names::Tag,
-    ) -> Result<Option<crate::promotion::facts::Image>, AwsError> {
-        Ok(self.every_image(name).await?.into_iter().find(|i| i.tags.contains(tag)))
-    }
-}
-fn image_of(detail: aws_sdk_ecr::types::ImageDetail) -> Option<crate::promotion::facts::Image> {
-    Some(crate::promotion::facts::Image {
-        digest: detail.image_digest?.parse().ok()?,
-        tags: detail
-            .image_tags
-            .unwrap_or_default()
-            .iter()
-            .filter_map(|t| t.parse().ok())
-            .collect(),
-        pushed_at: jiff::Timestamp::from_nanosecond(detail.image_pushed_at?.as_nanos()).ok()?,
-        is_index: false,
-        storage: crate::promotion::facts::Storage::Active,
-    })
 }

@@ -101,7 +101,8 @@ impl AwsError {
         }
     }
 
-    fn unanswered(operation: &'static str, fault: Fault, message: String) -> Self {
+    /// No answer, or none that can be used.
+    pub(super) fn unanswered(operation: &'static str, fault: Fault, message: String) -> Self {
         Self {
             operation,
             fault,
@@ -177,6 +178,9 @@ fn classify(code: &str) -> Fault {
         "RepositoryNotFoundException"
         | "RepositoryPolicyNotFoundException"
         | "ImageNotFoundException"
+        | "ScanNotFoundException"
+        | "LayersNotFoundException"
+        | "LayerInaccessibleException"
         | "QueueDoesNotExist"
         | "AWS.SimpleQueueService.NonExistentQueue" => Fault::NotFound,
         "RepositoryAlreadyExistsException" | "RepositoryNotEmptyException" => Fault::Conflict,
