@@ -9,7 +9,6 @@ use aws_sdk_ecr::{
         ImageTagMutabilityExclusionFilter, ImageTagMutabilityExclusionFilterType, ListImagesFilter, Tag, TagStatus,
     },
 };
-use aws_types::request_id::RequestId;
 
 use super::{
     error::{AwsError, Fault},
@@ -35,9 +34,9 @@ pub(crate) struct Ecr {
     sts: aws_sdk_sts::Client,
     pub(super) registry_id: AccountId,
     pub(super) pace: Arc<Pace>,
-    written: Arc<Written>,
+    pub(super) written: Arc<Written>,
     writable: bool,
-    gate: Gate,
+    pub(super) gate: Gate,
 }
 
 /// What `CreateRepository` is asked for. What is `None` is left to ECR's default.
@@ -60,12 +59,16 @@ macro_rules! call {
         if !$self.writable {
             return Err(AwsError::read_only($operation));
         }
+        call!($self, promote $operation, $request)
+    }};
+    // What promotions ask for is written by clusters that only observe, too.
+    ($self:ident, promote $operation:literal, $request:expr) => {{
         $self.pace.turn($operation).await;
         // After the turn, which may be long in coming; the SDK's own attempts are all behind the gate.
         let Ok(answer) = $self.gate.guard($request.send()).await else {
             return Err(AwsError::not_leading($operation));
         };
-        if let Some(id) = answer.as_ref().ok().and_then(RequestId::request_id) {
+        if let Some(id) = answer.as_ref().ok().and_then(aws_types::request_id::RequestId::request_id) {
             $self.written.note(id);
         }
         $self

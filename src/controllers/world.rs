@@ -189,6 +189,9 @@ impl World {
     /// Asks for a look. Nobody listens only while the program ends.
     pub(crate) fn hint(&self, hint: Hint) {
         self.nudge_for(&hint);
+        if matches!(hint, Hint::Image { .. }) {
+            return;
+        }
         let to = match &hint {
             Hint::Look { .. } => &self.looks,
             _ => &self.hints,

@@ -10,9 +10,10 @@ use serde_json::Value;
 use super::Run;
 use crate::{
     api::{
-        names::Digest,
+        names::{Digest, Tag},
         promotion::{ImageStatus, Target, TargetKind, Via},
     },
+    aws::images::ImageRef,
     control::{
         error::{Error, Result},
         events::News,
@@ -168,7 +169,34 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn retag(&mut self, _tag: &crate::api::names::Tag, _image: &ImageStatus) -> Result<()> {
+    /// Moves the tag of `onVerified`. Where it was found is told if that is not where it was left.
+    async fn retag(&mut self, tag: &Tag, image: &ImageStatus) -> Result<()> {
+        let place = self.place()?.runs();
+        let holder = self.image(place, ImageRef::Tag(tag.clone())).await?;
+        let left = self
+            .status
+            .verified_tag
+            .as_ref()
+            .filter(|left| left.tag.as_ref() == Some(tag));
+        let moved = match (&holder, left) {
+            (Some(holder), Some(left)) => holder.digest != left.digest && holder.digest != image.digest,
+            (Some(holder), None) => holder.digest != image.digest,
+            (None, _) => false,
+        };
+        if let (true, Some(holder)) = (moved, &holder) {
+            let note = format!(
+                "the tag {tag} was on {}, where this promotion had not put it",
+                holder.digest
+            );
+            self.tell(News::Warning, "TagMovedByOther", note);
+        }
+        if holder.is_none_or(|holder| holder.digest != image.digest) {
+            place.connection.ecr.put_tag(&place.name, &image.digest, tag).await?;
+        }
+        self.status.verified_tag = Some(ImageStatus {
+            tag: Some(tag.clone()),
+            ..image.clone()
+        });
         Ok(())
     }
 

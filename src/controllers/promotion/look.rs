@@ -11,7 +11,10 @@ use crate::{
         names::{Digest, Tag},
         promotion::{ImageStatus, Target, Via},
     },
-    aws::error::{AwsError, Fault},
+    aws::{
+        error::{AwsError, Fault},
+        images::ImageRef,
+    },
     control::{
         error::{Error, Result},
         events::News,
@@ -278,7 +281,7 @@ impl Run<'_> {
         let place = self.place()?.runs();
         let asked = match &place.unready {
             Some(_) => None,
-            None => place.connection.ecr.image(&place.name, &digest).await.ok(),
+            None => self.image(place, ImageRef::Digest(digest.clone())).await.ok(),
         };
         let presence = match asked {
             None => Presence::Unknown,
@@ -295,14 +298,12 @@ impl Run<'_> {
     async fn look_for_named(&mut self, name: String) -> Result<()> {
         let place = &self.place()?.source;
         let found = match (name.parse::<Digest>(), name.parse::<Tag>()) {
-            (Ok(digest), _) => place
-                .connection
-                .ecr
-                .image(&place.name, &digest)
+            (Ok(digest), _) => self
+                .image(place, ImageRef::Digest(digest))
                 .await?
                 .map(|image| status_of(&image, None)),
             (_, Ok(tag)) => {
-                let image = place.connection.ecr.image_by_tag(&place.name, &tag).await?;
+                let image = self.image(place, ImageRef::Tag(tag.clone())).await?;
                 image.map(|image| status_of(&image, Some(tag)))
             }
             _ => None,
@@ -327,7 +328,7 @@ fn status_of(image: &crate::promotion::facts::Image, tag: Option<Tag>) -> ImageS
 }
 
 /// Why the registry could not be read, in words that depend on the cause alone.
-fn unread(error: &AwsError) -> String {
+pub(super) fn unread(error: &AwsError) -> String {
     let why = match error.fault {
         Fault::Denied => "the right is missing",
         Fault::NotFound => "it does not exist",

@@ -7,7 +7,7 @@ use std::{
 
 use kube::ResourceExt as _;
 
-use super::{check::Answers, copying::Copies};
+use super::{check::Answers, copying::Copies, images::Seen};
 use crate::api::ImagePromotion;
 
 /// See the module.
@@ -16,6 +16,7 @@ pub(crate) struct Promoting {
     objects: Mutex<HashMap<String, Remembered>>,
     pub(super) copies: Copies,
     pub(super) answers: Answers,
+    pub(super) platforms: Seen,
     /// For Prometheus and hooks. Follows no redirect: where it leads to was not allowed.
     pub(super) http: reqwest::Client,
     pub(crate) settings: Settings,

@@ -28,7 +28,9 @@ use crate::{
         promotion::{RepositoryRef, TargetKind},
         repository::RegistryRef,
     },
+    aws::images::ImageRef,
     control::context::Context,
+    events::message::ImageChange,
 };
 
 /// A promotion as the loop names it.
@@ -72,7 +74,49 @@ impl World {
             // Settings of a repository change nothing about which image runs.
             Hint::Changed(..) | Hint::Look { asked: false, .. } => Vec::new(),
         };
-        self.nudge(meant);
+        match hint {
+            Hint::Image {
+                registry,
+                repository,
+                what,
+            } if !meant.is_empty() => {
+                self.read_image(registry, repository, what, meant);
+            }
+            _ => self.nudge(meant),
+        }
+    }
+
+    /// Reads an image of which an event told, then lets the promotions look: what the event says is not believed.
+    fn read_image(&self, registry: &str, repository: &RepositoryName, what: &ImageChange, meant: Vec<PromotionObject>) {
+        let (digest, tag) = match what {
+            ImageChange::Pushed { digest, tag }
+            | ImageChange::Deleted { digest, tag }
+            | ImageChange::Replicated { digest, tag } => (digest.as_ref(), tag.as_ref()),
+            ImageChange::StorageClass { digest } => (Some(digest), None),
+            // Findings are read whenever they are judged.
+            ImageChange::Scanned { .. } => (None, None),
+        };
+        let mut images = Vec::new();
+        images.extend(tag.and_then(|tag| tag.parse().ok()).map(ImageRef::Tag));
+        images.extend(digest.and_then(|digest| digest.parse().ok()).map(ImageRef::Digest));
+        let catalog = self
+            .connection(registry)
+            .and_then(|connection| connection.known_catalog(repository));
+        let nudges = self.nudges.clone();
+        tokio::spawn(async move {
+            if let Some(catalog) = catalog {
+                for image in images {
+                    if let Err(error) = catalog.changed(&image).await {
+                        // The next listing shows it.
+                        tracing::warn!(%error, "an image of which an event told could not be read");
+                    }
+                }
+            }
+            for promotion in meant {
+                // Nobody listens only while the program ends.
+                let _ = nudges.unbounded_send(promotion);
+            }
+        });
     }
 
     /// The registries and repositories that a promotion reads from and copies to, as far as they are known.

@@ -13,7 +13,10 @@ use crate::{
         names::{AccountId, Region, RepositoryName},
         registry::RegistrySpec,
     },
-    aws::{batch::Lookups, client::Ecr, connect, error::AwsError, inventory::Inventory, record::Record, sqs::Sqs},
+    aws::{
+        batch::Lookups, catalog::Catalog, client::Ecr, connect, error::AwsError, inventory::Inventory, record::Record,
+        sqs::Sqs,
+    },
     control::gate::Gate,
     metrics::Metrics,
 };
@@ -51,6 +54,7 @@ pub(crate) struct Connection {
     standing: RwLock<Option<Standing>>,
     checks: Mutex<Checks>,
     locks: Mutex<HashMap<RepositoryName, Weak<tokio::sync::Mutex<()>>>>,
+    catalogs: Mutex<HashMap<RepositoryName, Arc<Catalog>>>,
 }
 
 /// What was checked when; answers that are valid for a while.
@@ -83,6 +87,7 @@ impl Connection {
             standing: RwLock::default(),
             checks: Mutex::default(),
             locks: Mutex::default(),
+            catalogs: Mutex::default(),
         }
     }
 
@@ -221,6 +226,21 @@ impl Connection {
             None => self.inventory.forget(name),
         }
         Ok(found)
+    }
+
+    /// What is known of the images of a repository, shared by all promotions from it.
+    pub(crate) fn catalog(&self, name: &RepositoryName) -> Arc<Catalog> {
+        let mut catalogs = self.catalogs.lock().unwrap_or_else(PoisonError::into_inner);
+        let catalog = catalogs
+            .entry(name.clone())
+            .or_insert_with(|| Arc::new(Catalog::new(self.ecr.clone(), name.clone())));
+        Arc::clone(catalog)
+    }
+
+    /// The same, if anybody has asked for it.
+    pub(crate) fn known_catalog(&self, name: &RepositoryName) -> Option<Arc<Catalog>> {
+        let catalogs = self.catalogs.lock().unwrap_or_else(PoisonError::into_inner);
+        catalogs.get(name).cloned()
     }
 
     /// One object at a time acts on a repository: two that adopt the same one must not both believe they have it.
