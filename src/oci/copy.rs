@@ -197,7 +197,7 @@ impl Copy<'_> {
         if there {
             self.copied.manifests_skipped += 1;
         } else {
-            self.destination.put(&node.manifest, None).await?;
+            self.destination.put(&node.manifest).await?;
             self.copied.manifests += 1;
         }
         for tag in &node.companions {

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use backon::BackoffBuilder as _;
+
 use super::{
     error::CopyError,
     manifest::Manifest,
-    plane::Place,
+    plane::{Place, pauses},
     reference::{Digest, Tag},
 };
 use crate::aws::{
@@ -76,28 +78,49 @@ impl Destination {
         }
     }
 
+    /// Sets the tag, unless it is set. Looks where it is right before each attempt, after every wait: nothing but that one
+    /// call is between the look and the put.
     pub(super) async fn set_tag(&self, wish: &TagWish, manifest: &Manifest) -> Result<(), CopyError> {
-        let Err(error) = self.put(manifest, Some(&wish.tag)).await else {
-            return Ok(());
-        };
-        // Immutable tags: somebody was faster, or the tag may not be moved even by those who know where it is.
-        if matches!(&error, CopyError::Registry { error, .. } if error.fault == Fault::Invalid)
-            && let Some(holder) = self.holder(&wish.tag).await?
-            && holder != manifest.digest
-        {
-            return Err(self.taken(wish, holder, &manifest.digest));
+        let mut pauses = pauses().build();
+        loop {
+            self.pace.turn(PUT_IMAGE).await;
+            if self.is_set(wish, &manifest.digest).await? {
+                return Ok(());
+            }
+            let outcome = self.place.put_tag(manifest, &wish.tag).await;
+            let Err(error) = self.paced(outcome) else {
+                return Ok(());
+            };
+            if error.can_heal()
+                && let Some(pause) = pauses.next()
+            {
+                tracing::debug!(?pause, "the tag {} is set again: {error}", wish.tag);
+                tokio::time::sleep(pause).await;
+                continue;
+            }
+            // Immutable tags: somebody was faster, or the tag may not be moved even by those who know where it is.
+            if matches!(&error, CopyError::Registry { error, .. } if error.fault == Fault::Invalid)
+                && let Some(holder) = self.holder(&wish.tag).await?
+                && holder != manifest.digest
+            {
+                return Err(self.taken(wish, holder, &manifest.digest));
+            }
+            return Err(error);
         }
-        Err(error)
     }
 
-    pub(super) async fn put(&self, manifest: &Manifest, tag: Option<&Tag>) -> Result<(), CopyError> {
+    /// Puts a manifest by its digest.
+    pub(super) async fn put(&self, manifest: &Manifest) -> Result<(), CopyError> {
         self.pace.turn(PUT_IMAGE).await;
-        let outcome = self.place.put_manifest(manifest, tag).await;
+        self.paced(self.place.put_manifest(manifest).await)
+    }
+
+    /// Lets the pace take note of how a put went.
+    fn paced(&self, outcome: Result<(), CopyError>) -> Result<(), CopyError> {
         let told = match &outcome {
             Err(CopyError::Registry { error, .. }) => Err(error.clone()),
             _ => Ok(()),
         };
-        // Of the answer only the pace takes note here.
         let _ = self.pace.answered(PUT_IMAGE, told);
         outcome
     }

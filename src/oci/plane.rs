@@ -196,19 +196,21 @@ impl Place {
         }
     }
 
-    /// Puts a manifest, and sets a tag on it where one is given.
-    pub(super) async fn put_manifest(&self, manifest: &Manifest, tag: Option<&Tag>) -> Result<(), CopyError> {
-        let reference = tag.map_or(manifest.digest.as_str(), Tag::as_str);
-        let content_type = HeaderValue::from_str(&manifest.media_type);
-        let mut call = Call::write(
-            "PUT manifest",
-            Method::PUT,
-            Target::Path(format!("manifests/{reference}")),
-        );
-        call.headers
-            .extend(content_type.ok().map(|value| (header::CONTENT_TYPE, value)));
-        call.body = manifest.bytes.clone();
-        let response = self.send(&call).await.map_err(|refusal| self.failed(refusal.error))?;
+    /// Puts a manifest by its digest.
+    pub(super) async fn put_manifest(&self, manifest: &Manifest) -> Result<(), CopyError> {
+        let call = Call::put(manifest, manifest.digest.as_str());
+        self.stored(manifest, self.send(&call).await)
+    }
+
+    /// Puts a manifest by a tag, which is on it from then on. Not tried again: meanwhile somebody else may have set the tag.
+    pub(super) async fn put_tag(&self, manifest: &Manifest, tag: &Tag) -> Result<(), CopyError> {
+        let call = Call::put(manifest, tag.as_str());
+        self.stored(manifest, self.send_once(&call).await)
+    }
+
+    /// Whether the registry stored what it was given.
+    fn stored(&self, manifest: &Manifest, answer: Result<Response, Refusal>) -> Result<(), CopyError> {
+        let response = answer.map_err(|refusal| self.failed(refusal.error))?;
         match answer::digest(response.headers()) {
             Some(stored) if stored != manifest.digest => Err(CopyError::Damaged {
                 place: self.to_string(),

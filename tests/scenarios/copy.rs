@@ -362,9 +362,14 @@ fn cut_connections_and_a_registry_at_fault_are_overcome() -> Result<()> {
             .await?;
         from.fault("oci:HeadBlob", Effect::Disconnect, |fault| fault.times(1))
             .await?;
+        // The fourth sets the tag, after three for the digest: it is set, and nobody is told.
+        let lost = from
+            .fault("oci:PutManifest", Effect::Disconnect, |fault| fault.after().nth(4))
+            .await?;
         stage.aws.reset_calls(&from.account, REGION).await?;
         let report = copied(stage, &admin, &[&from.uri(":v1"), &to.uri("")]).await?;
-        ensure!(report["sent"] == 2, "{report}");
+        ensure!(report["sent"] == 2 && report["tags"] == json!(["v1"]), "{report}");
+        ensure!(stage.aws.fault(&lost).await?.injected == 1, "no answer was lost");
         ensure!(
             from.requests("oci:PatchUpload").await? == 2,
             "the source broke off, not the destination"
@@ -488,35 +493,43 @@ fn a_token_that_is_not_taken_any_more_is_replaced() -> Result<()> {
 }
 
 #[test]
-fn who_is_faster_keeps_an_immutable_tag() -> Result<()> {
+fn who_is_faster_keeps_the_tag() -> Result<()> {
+    use aws_sdk_ecr::types::ImageTagMutability;
     run(async |stage| {
         let from = Shelf::new(stage, REGION).await?;
         from.push("v1", b"ours").await?;
-        let (to, admin) = (from.beside("to").await?, from.admin().await?);
-        to.ecr()
-            .await?
-            .put_image_tag_mutability()
-            .repository_name(&to.repository)
-            .image_tag_mutability(aws_sdk_ecr::types::ImageTagMutability::Immutable)
-            .send()
-            .await?;
-        // The first manifest is put by its digest, the second by its tag.
-        let held = from
-            .fault("oci:PutManifest", Effect::Hold, |fault| fault.nth(2))
-            .await?;
-        let command = command(stage, &admin, &[&from.uri(":v1"), &to.uri("")]);
-        let process = bed(stage).spawn("copy-raced", &command)?;
-        stage.aws.held(&held, LIMIT).await?;
-        let theirs = to.push("v1", b"theirs").await?;
-        stage.aws.remove_fault(&held).await?;
-        let status = process.wait_exit(LIMIT).await?;
-        let printed = process.log();
-        ensure!(status.code() == Some(1), "{status}: {printed}");
-        ensure!(
-            printed.contains(&format!("is on {theirs}")) && printed.contains("is not moved"),
-            "{printed}"
-        );
-        ensure!(to.tag("v1").await? == Some(theirs), "moved");
+        let admin = from.admin().await?;
+        for mutability in [ImageTagMutability::Immutable, ImageTagMutability::Mutable] {
+            let to = from.beside(&mutability.as_str().to_lowercase()).await?;
+            let ecr = to.ecr().await?;
+            let request = ecr.put_image_tag_mutability().repository_name(&to.repository);
+            request.image_tag_mutability(mutability.clone()).send().await?;
+            // The first manifest is put by its digest, the second by its tag.
+            let held = from
+                .fault("oci:PutManifest", Effect::Hold, |fault| fault.nth(2))
+                .await?;
+            if mutability == ImageTagMutability::Mutable {
+                let busy = Effect::Error {
+                    status: 503,
+                    code: "UNAVAILABLE".to_owned(),
+                    message: "later".to_owned(),
+                };
+                from.fault("oci:PutManifest", busy, |fault| fault.nth(2)).await?;
+            }
+            let command = command(stage, &admin, &[&from.uri(":v1"), &to.uri("")]);
+            let process = bed(stage).spawn(&format!("copy-raced-{}", mutability.as_str()), &command)?;
+            stage.aws.held(&held, LIMIT).await?;
+            let theirs = to.push("v1", b"theirs").await?;
+            stage.aws.remove_fault(&held).await?;
+            let status = process.wait_exit(LIMIT).await?;
+            let printed = process.log();
+            ensure!(status.code() == Some(1), "{status}: {printed}");
+            ensure!(
+                printed.contains(&format!("is on {theirs}")) && printed.contains("is not moved"),
+                "{printed}"
+            );
+            ensure!(to.tag("v1").await? == Some(theirs), "moved");
+        }
         Ok(())
     })
 }

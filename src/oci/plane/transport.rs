@@ -16,7 +16,10 @@ use super::{
 };
 use crate::{
     aws::error::AwsError,
-    oci::{error::CopyError, manifest::MEDIA_TYPES},
+    oci::{
+        error::CopyError,
+        manifest::{MEDIA_TYPES, Manifest},
+    },
 };
 
 /// How long an answer may take whose size is bounded, or the first byte of a blob.
@@ -172,6 +175,16 @@ impl Call {
             body: Bytes::new(),
             limit: ANSWER_LIMIT,
         }
+    }
+
+    pub(super) fn put(manifest: &Manifest, reference: &str) -> Self {
+        let path = Target::Path(format!("manifests/{reference}"));
+        let mut call = Self::write("PUT manifest", Method::PUT, path);
+        let media_type = HeaderValue::from_str(&manifest.media_type);
+        call.headers
+            .extend(media_type.ok().map(|value| (header::CONTENT_TYPE, value)));
+        call.body = manifest.bytes.clone();
+        call
     }
 
     pub(super) fn accepting_manifests(mut self) -> Self {
