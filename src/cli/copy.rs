@@ -17,7 +17,8 @@ use crate::{
     control::gate::Gate,
     metrics::Metrics,
     oci::{
-        copy::{self, Copied, Destination, MoveTag, Options, PUT_IMAGE, TagWish},
+        copy::{self, Copied, Options},
+        destination::{Destination, MoveTag, PUT_IMAGE, TagWish},
         plane::{Place, Plane, http_client},
         progress::{Phase, Progress, Teller},
         reference::{Digest, ImageReference, RegistryHost},

@@ -11,10 +11,7 @@
 //! ECR cannot set a tag on a condition. Between the last look at it and the put, which are one call apart, somebody else may
 //! set it. Where tags are immutable, ECR refuses to move it.
 
-use std::{
-    collections::{HashMap, HashSet, VecDeque},
-    sync::Arc,
-};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
@@ -22,6 +19,7 @@ use tokio::task::JoinSet;
 
 use super::{
     blob::{Arrival, copy_blob},
+    destination::{Destination, MoveTag, TagWish},
     error::CopyError,
     graph::{self, Node, QUESTIONS},
     manifest::{Blob, Manifest},
@@ -29,36 +27,7 @@ use super::{
     progress::{Phase, Teller},
     reference::{Digest, Tag},
 };
-use crate::aws::{
-    error::{AwsError, Fault},
-    pace::Pace,
-};
-
-/// The operation whose budget manifests are put on.
-pub(crate) const PUT_IMAGE: &str = "PutImage";
-
-/// Where an image goes.
-#[derive(Clone)]
-pub(crate) struct Destination {
-    pub place: Place,
-    /// Paces [`PUT_IMAGE`]: ECR takes ten a second of an account, and CI needs them too.
-    pub pace: Arc<Pace>,
-}
-
-/// A tag that the image shall have at the destination.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TagWish {
-    pub tag: Tag,
-    pub moving: MoveTag,
-}
-
-/// Whether a tag may be taken from another image. One that no image has is set in any case.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum MoveTag {
-    Never,
-    /// From this one alone.
-    IfCurrently(Digest),
-}
+use crate::aws::error::AwsError;
 
 /// How to copy.
 #[derive(Clone, Debug)]
@@ -103,14 +72,6 @@ impl Default for Options {
             referrers: true,
             teller: Teller::default(),
         }
-    }
-}
-
-impl TagWish {
-    /// A tag that is moved from no other image.
-    pub(crate) fn new(tag: Tag) -> Self {
-        let moving = MoveTag::Never;
-        Self { tag, moving }
     }
 }
 
@@ -236,7 +197,7 @@ impl Copy<'_> {
         if there {
             self.copied.manifests_skipped += 1;
         } else {
-            self.destination.put(&node.manifest, None).await?;
+            self.destination.put(&node.manifest).await?;
             self.copied.manifests += 1;
         }
         for tag in &node.companions {
@@ -284,72 +245,6 @@ impl Copy<'_> {
             }
         }
         self.options.teller.tell(|progress| progress.blobs_done += 1);
-    }
-}
-
-impl Destination {
-    /// What has the tag, archived images included.
-    async fn holder(&self, tag: &Tag) -> Result<Option<Digest>, CopyError> {
-        let place = &self.place;
-        let holder = place
-            .plane
-            .ecr()
-            .tag_holder(&place.repository, tag.as_str())
-            .await
-            .map_err(|error| place.failed(error))?;
-        let unreadable = |_| place.failed(AwsError::incomplete("DescribeImages", "a digest of SHA-256"));
-        holder.map(|digest| digest.parse()).transpose().map_err(unreadable)
-    }
-
-    /// Whether the tag is on the image already; an error if it is on another from which it may not be taken.
-    async fn is_set(&self, wish: &TagWish, digest: &Digest) -> Result<bool, CopyError> {
-        let holder = self.holder(&wish.tag).await?;
-        may_set(wish, holder.as_ref(), digest).map_err(|holder| self.taken(wish, holder, digest))
-    }
-
-    fn taken(&self, wish: &TagWish, holder: Digest, wanted: &Digest) -> CopyError {
-        CopyError::TagTaken {
-            place: self.place.to_string(),
-            tag: wish.tag.clone(),
-            holder,
-            wanted: wanted.clone(),
-        }
-    }
-
-    async fn set_tag(&self, wish: &TagWish, manifest: &Manifest) -> Result<(), CopyError> {
-        let Err(error) = self.put(manifest, Some(&wish.tag)).await else {
-            return Ok(());
-        };
-        // Immutable tags: somebody was faster, or the tag may not be moved even by those who know where it is.
-        if matches!(&error, CopyError::Registry { error, .. } if error.fault == Fault::Invalid)
-            && let Some(holder) = self.holder(&wish.tag).await?
-            && holder != manifest.digest
-        {
-            return Err(self.taken(wish, holder, &manifest.digest));
-        }
-        Err(error)
-    }
-
-    async fn put(&self, manifest: &Manifest, tag: Option<&Tag>) -> Result<(), CopyError> {
-        self.pace.turn(PUT_IMAGE).await;
-        let outcome = self.place.put_manifest(manifest, tag).await;
-        let told = match &outcome {
-            Err(CopyError::Registry { error, .. }) => Err(error.clone()),
-            _ => Ok(()),
-        };
-        // Of the answer only the pace takes note here.
-        let _ = self.pace.answered(PUT_IMAGE, told);
-        outcome
-    }
-}
-
-/// Whether the tag is on the image already; the holder it may not be taken from otherwise.
-fn may_set(wish: &TagWish, holder: Option<&Digest>, digest: &Digest) -> Result<bool, Digest> {
-    match (holder, &wish.moving) {
-        (Some(holder), _) if holder == digest => Ok(true),
-        (Some(holder), MoveTag::IfCurrently(from)) if holder == from => Ok(false),
-        (Some(holder), _) => Err(holder.clone()),
-        (None, _) => Ok(false),
     }
 }
 
@@ -407,29 +302,6 @@ mod tests {
             companions: Vec::new(),
             statement: false,
         }
-    }
-
-    #[test]
-    fn a_tag_is_moved_from_nowhere_but_where_the_caller_says() {
-        let tag: Tag = "v1".parse().unwrap();
-        let never = TagWish::new(tag.clone());
-        let from = TagWish {
-            tag,
-            moving: MoveTag::IfCurrently(digest("old")),
-        };
-        for wish in [&never, &from] {
-            assert_eq!(may_set(wish, None, &digest("new")), Ok(false));
-            assert_eq!(may_set(wish, Some(&digest("new")), &digest("new")), Ok(true));
-            assert_eq!(
-                may_set(wish, Some(&digest("other")), &digest("new")),
-                Err(digest("other"))
-            );
-        }
-        assert_eq!(
-            may_set(&never, Some(&digest("old")), &digest("new")),
-            Err(digest("old"))
-        );
-        assert_eq!(may_set(&from, Some(&digest("old")), &digest("new")), Ok(false));
     }
 
     #[test]

@@ -7,19 +7,25 @@
 mod answer;
 mod endpoint;
 mod login;
+mod transport;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use backon::{BackoffBuilder as _, ExponentialBuilder};
+use backon::ExponentialBuilder;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use reqwest::{Response, Url};
 use tokio::sync::Mutex;
 
-use self::{answer::Refusal, endpoint::is_own, login::Login};
+use self::{
+    answer::Refusal,
+    endpoint::is_own,
+    login::Login,
+    transport::{Call, Target, again},
+};
 use super::{
     error::CopyError,
-    manifest::{LARGEST, MEDIA_TYPES, Manifest},
+    manifest::{LARGEST, Manifest},
     reference::{Digest, RegistryHost, Tag},
 };
 use crate::{
@@ -31,9 +37,6 @@ use crate::{
 /// How long it may take to be connected.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long an answer may take whose size is bounded, or the first byte of a blob.
-const ANSWER_LIMIT: Duration = Duration::from_mins(1);
-
 /// How long a registry may take to look at a blob that has been sent: it computes the digest of many gigabytes.
 const FINISH_LIMIT: Duration = Duration::from_mins(10);
 
@@ -42,9 +45,6 @@ pub(super) const IDLE_LIMIT: Duration = Duration::from_mins(1);
 
 /// How often a request is sent before it is given up.
 const ATTEMPTS: usize = 6;
-
-/// How many hops a blob may be away. ECR's are one.
-const MOST_REDIRECTS: usize = 5;
 
 /// How many pages of referrers are read.
 const MOST_PAGES: usize = 100;
@@ -76,26 +76,6 @@ pub(super) enum Upload {
     Mounted,
     /// It is to be sent to this address.
     To(Url),
-}
-
-/// Where a request goes.
-#[derive(Clone)]
-enum Target {
-    /// Below the repository's own path.
-    Path(String),
-    /// As the registry has said.
-    Url(Url),
-}
-
-/// A request that can be sent again.
-struct Call {
-    /// As errors name it.
-    operation: &'static str,
-    method: Method,
-    target: Target,
-    headers: HeaderMap,
-    body: Bytes,
-    limit: Duration,
 }
 
 /// A client for all registries, which follows no redirect by itself. Proxies are those of the environment.
@@ -216,19 +196,21 @@ impl Place {
         }
     }
 
-    /// Puts a manifest, and sets a tag on it where one is given.
-    pub(super) async fn put_manifest(&self, manifest: &Manifest, tag: Option<&Tag>) -> Result<(), CopyError> {
-        let reference = tag.map_or(manifest.digest.as_str(), Tag::as_str);
-        let content_type = HeaderValue::from_str(&manifest.media_type);
-        let mut call = Call::write(
-            "PUT manifest",
-            Method::PUT,
-            Target::Path(format!("manifests/{reference}")),
-        );
-        call.headers
-            .extend(content_type.ok().map(|value| (header::CONTENT_TYPE, value)));
-        call.body = manifest.bytes.clone();
-        let response = self.send(&call).await.map_err(|refusal| self.failed(refusal.error))?;
+    /// Puts a manifest by its digest.
+    pub(super) async fn put_manifest(&self, manifest: &Manifest) -> Result<(), CopyError> {
+        let call = Call::put(manifest, manifest.digest.as_str());
+        self.stored(manifest, self.send(&call).await)
+    }
+
+    /// Puts a manifest by a tag, which is on it from then on. Not tried again: meanwhile somebody else may have set the tag.
+    pub(super) async fn put_tag(&self, manifest: &Manifest, tag: &Tag) -> Result<(), CopyError> {
+        let call = Call::put(manifest, tag.as_str());
+        self.stored(manifest, self.send_once(&call).await)
+    }
+
+    /// Whether the registry stored what it was given.
+    fn stored(&self, manifest: &Manifest, answer: Result<Response, Refusal>) -> Result<(), CopyError> {
+        let response = answer.map_err(|refusal| self.failed(refusal.error))?;
         match answer::digest(response.headers()) {
             Some(stored) if stored != manifest.digest => Err(CopyError::Damaged {
                 place: self.to_string(),
@@ -355,141 +337,5 @@ impl Place {
             .await
             .map(drop)
             .map_err(|refusal| self.failed(refusal.error))
-    }
-
-    /// Sends a request, again if need be. A success is an answer of 2xx.
-    async fn send(&self, call: &Call) -> Result<Response, Refusal> {
-        again(|| self.send_once(call)).await
-    }
-
-    /// Sends a request once, and once more with a new token where the old one is not taken any more.
-    async fn send_once(&self, call: &Call) -> Result<Response, Refusal> {
-        let login = self.login().await.map_err(Refusal::from)?;
-        let refusal = match self.exchange(call, &login).await {
-            Err(refusal) if refusal.wants_login() => refusal,
-            other => return other,
-        };
-        tracing::debug!(registry = %self.plane.host(), "the token is not taken any more: {}", refusal.error);
-        self.plane.forget(&login).await;
-        let login = self.login().await.map_err(Refusal::from)?;
-        self.exchange(call, &login).await
-    }
-
-    async fn login(&self) -> Result<Arc<Login>, CopyError> {
-        self.plane.login().await.map_err(|error| match error {
-            login::Error::Aws(error) => self.failed(error),
-            login::Error::WrongRegistry(message) => CopyError::WrongRegistry(message),
-        })
-    }
-
-    /// One request, and those it is redirected to.
-    async fn exchange(&self, call: &Call, login: &Login) -> Result<Response, Refusal> {
-        let mut url = match &call.target {
-            Target::Path(path) => login.path(&self.repository, path),
-            Target::Url(url) => Ok(url.clone()),
-        }
-        .map_err(|error| {
-            Refusal::from(AwsError::incomplete(
-                call.operation,
-                &format!("a usable address ({error})"),
-            ))
-        })?;
-        for _ in 0..=MOST_REDIRECTS {
-            let response = self.hop(call, &url, login).await?;
-            let reads = matches!(call.method, Method::GET | Method::HEAD);
-            if !(response.status().is_redirection() && reads) {
-                return match response.status().is_success() {
-                    true => Ok(response),
-                    false => Err(Refusal::read(call.operation, response).await),
-                };
-            }
-            let next = answer::location(&response)
-                .ok_or_else(|| Refusal::from(AwsError::incomplete(call.operation, "a Location")))?;
-            if url.scheme() == "https" && next.scheme() != "https" {
-                let error = AwsError::incomplete(call.operation, "encryption: it redirects from https to http");
-                return Err(Refusal::from(error));
-            }
-            url = next;
-        }
-        let error = AwsError::incomplete(call.operation, "an end to its redirects");
-        Err(Refusal::from(error))
-    }
-
-    async fn hop(&self, call: &Call, url: &Url, login: &Login) -> Result<Response, Refusal> {
-        let shared = &self.plane.shared;
-        let mut request = shared
-            .http
-            .request(call.method.clone(), url.clone())
-            .headers(call.headers.clone());
-        if !matches!(call.method, Method::GET | Method::HEAD) {
-            request = request
-                .header(header::CONTENT_LENGTH, call.body.len())
-                .body(call.body.clone());
-        }
-        if is_own(&login.base, &shared.host, url) {
-            request = request.header(header::AUTHORIZATION, login.header.clone());
-        }
-        let sending = tokio::time::timeout(call.limit, request.send());
-        let sent = match call.method {
-            Method::GET | Method::HEAD => sending.await,
-            _ => shared
-                .gate
-                .guard(sending)
-                .await
-                .map_err(|_| Refusal::from(AwsError::not_leading(call.operation)).for_good())?,
-        };
-        match sent {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(Refusal::from(answer::unanswered(call.operation, &error.without_url()))),
-            Err(_) => Err(Refusal::from(AwsError::incomplete(
-                call.operation,
-                &format!("everything: none came within {} s", call.limit.as_secs()),
-            ))),
-        }
-    }
-}
-
-/// Does it until it succeeds, fails for good or has failed too often.
-async fn again<T, F>(mut attempt: impl FnMut() -> F) -> Result<T, Refusal>
-where
-    F: Future<Output = Result<T, Refusal>>,
-{
-    let mut pauses = pauses().build();
-    loop {
-        let refusal = match attempt().await {
-            Err(refusal) if refusal.can_heal() => refusal,
-            other => return other,
-        };
-        let Some(pause) = pauses.next() else {
-            return Err(refusal);
-        };
-        let pause = pause.max(refusal.retry_after.unwrap_or_default());
-        tracing::debug!(?pause, "a registry failed, it is asked again: {}", refusal.error);
-        tokio::time::sleep(pause).await;
-    }
-}
-
-impl Call {
-    fn read(operation: &'static str, method: Method, path: String) -> Self {
-        Self::write(operation, method, Target::Path(path))
-    }
-
-    fn write(operation: &'static str, method: Method, target: Target) -> Self {
-        Self {
-            operation,
-            method,
-            target,
-            headers: HeaderMap::new(),
-            body: Bytes::new(),
-            limit: ANSWER_LIMIT,
-        }
-    }
-
-    fn accepting_manifests(mut self) -> Self {
-        for media_type in MEDIA_TYPES {
-            self.headers
-                .append(header::ACCEPT, HeaderValue::from_static(media_type));
-        }
-        self
     }
 }

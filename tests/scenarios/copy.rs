@@ -1,197 +1,18 @@
 //! `ecr-operator copy`: an image arrives elsewhere with everything that belongs to it, and as what it was.
 
-use std::{
-    collections::BTreeMap,
-    process::Command,
-    sync::atomic::{AtomicU32, Ordering},
-};
+mod shelf;
+
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use bed::{Bed, Effect, Fault, Output, Policy, Principal, Process};
+use bed::{Bed, Effect, Output, Policy, Principal, Process};
 use serde_json::{Value, json};
 
+use self::shelf::{IMAGE, INDEX, Shelf};
 use crate::support::{LIMIT, REGION, Stage, binary, run};
-
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// Another Region than [`REGION`].
 const ELSEWHERE: &str = "us-east-1";
-
-/// A registry with one repository, of a scenario's own.
-#[derive(Clone)]
-struct Shelf {
-    stage: &'static Stage,
-    account: String,
-    region: &'static str,
-    repository: String,
-}
-
-impl Shelf {
-    /// In an account of its own.
-    async fn new(stage: &'static Stage, region: &'static str) -> Result<Self> {
-        static NEXT: AtomicU32 = AtomicU32::new(1);
-        let account = format!("3000000{:05}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let new = Self {
-            stage,
-            account,
-            region,
-            repository: "team/app".to_owned(),
-        };
-        new.create().await?;
-        Ok(new)
-    }
-
-    /// Another repository of the same registry.
-    async fn beside(&self, repository: &str) -> Result<Self> {
-        let new = Self {
-            repository: repository.to_owned(),
-            ..self.clone()
-        };
-        new.create().await?;
-        Ok(new)
-    }
-
-    async fn create(&self) -> Result<()> {
-        self.ecr()
-            .await?
-            .create_repository()
-            .repository_name(&self.repository)
-            .send()
-            .await?;
-        Ok(())
-    }
-
-    async fn ecr(&self) -> Result<aws_sdk_ecr::Client> {
-        Ok(self.stage.aws.ecr(self.region, &self.admin().await?))
-    }
-
-    async fn admin(&self) -> Result<Principal> {
-        self.stage.aws.admin(&self.account).await
-    }
-
-    /// As ECR would call it.
-    fn uri(&self, rest: &str) -> String {
-        format!(
-            "{}.dkr.ecr.{}.amazonaws.com/{}{rest}",
-            self.account, self.region, self.repository
-        )
-    }
-
-    async fn push(&self, tag: &str, content: &[u8]) -> Result<String> {
-        self.stage
-            .aws
-            .push_image(&self.account, self.region, &self.repository, tag, content)
-            .await
-    }
-
-    /// Pushes an image of these layers, by its digest alone or under a tag; `more` are further members of its manifest.
-    async fn push_image(&self, tag: Option<&str>, layers: &[&[u8]], more: &Value) -> Result<Descriptor> {
-        let (aws, mut descriptors) = (&self.stage.aws, Vec::new());
-        for content in [&b"{}"[..]].iter().chain(layers) {
-            let digest = aws
-                .push_blob(&self.account, self.region, &self.repository, content)
-                .await?;
-            descriptors
-                .push(json!({ "mediaType": "application/octet-stream", "digest": digest, "size": content.len() }));
-        }
-        let config = descriptors.remove(0);
-        let mut manifest = json!({ "schemaVersion": 2, "mediaType": IMAGE, "config": config, "layers": descriptors });
-        for (name, value) in more.as_object().into_iter().flatten() {
-            manifest[name] = value.clone();
-        }
-        self.push_manifest(tag, &manifest).await
-    }
-
-    async fn push_manifest(&self, tag: Option<&str>, manifest: &Value) -> Result<Descriptor> {
-        let digest = self
-            .stage
-            .aws
-            .push_manifest(&self.account, self.region, &self.repository, tag, manifest)
-            .await?;
-        Ok(Descriptor {
-            media_type: manifest["mediaType"].as_str().unwrap_or_default().to_owned(),
-            digest,
-            size: manifest.to_string().len(),
-        })
-    }
-
-    async fn whole(&self, reference: &str) -> Result<BTreeMap<String, usize>> {
-        self.stage
-            .aws
-            .pull_whole(&self.account, self.region, &self.repository, reference)
-            .await
-    }
-
-    /// Where the tag is.
-    async fn tag(&self, tag: &str) -> Result<Option<String>> {
-        let id = aws_sdk_ecr::types::ImageIdentifier::builder().image_tag(tag).build();
-        let answer = self
-            .ecr()
-            .await?
-            .describe_images()
-            .repository_name(&self.repository)
-            .image_ids(id)
-            .send()
-            .await;
-        match answer.map_err(aws_sdk_ecr::Error::from) {
-            Ok(answer) => Ok(answer.image_details()[0].image_digest().map(str::to_owned)),
-            Err(aws_sdk_ecr::Error::ImageNotFoundException(_)) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// How many images there are, with and without tags.
-    async fn images(&self) -> Result<usize> {
-        let answer = self
-            .ecr()
-            .await?
-            .describe_images()
-            .repository_name(&self.repository)
-            .send()
-            .await?;
-        Ok(answer.image_details().len())
-    }
-
-    /// Makes a role that may do everything here and that another account may assume.
-    async fn open_to(&self, account: &str) -> Result<String> {
-        let trust = json!({ "Version": "2012-10-17", "Statement": [
-            { "Effect": "Allow", "Principal": { "AWS": account }, "Action": "sts:AssumeRole" },
-        ]});
-        self.stage
-            .aws
-            .role(&self.account, "trusting", Policy::Admin, trust)
-            .await?;
-        Ok(format!("arn:aws:iam::{}:role/trusting", self.account))
-    }
-
-    async fn requests(&self, operation: &str) -> Result<u64> {
-        Ok(self
-            .stage
-            .aws
-            .calls(&self.account, self.region)
-            .await?
-            .on_plane(operation))
-    }
-
-    async fn fault(&self, operation: &str, effect: Effect, narrow: impl FnOnce(Fault) -> Fault) -> Result<String> {
-        let fault = Fault::new(operation, effect).registry(&self.account, self.region);
-        self.stage.aws.inject(&narrow(fault)).await
-    }
-}
-
-/// What an index or a subject says of a manifest.
-struct Descriptor {
-    media_type: String,
-    digest: String,
-    size: usize,
-}
-
-impl Descriptor {
-    fn json(&self) -> Value {
-        json!({ "mediaType": self.media_type, "digest": self.digest, "size": self.size })
-    }
-}
 
 /// The command, as the principal would run it.
 fn command(stage: &Stage, principal: &Principal, arguments: &[&str]) -> Command {
@@ -541,9 +362,14 @@ fn cut_connections_and_a_registry_at_fault_are_overcome() -> Result<()> {
             .await?;
         from.fault("oci:HeadBlob", Effect::Disconnect, |fault| fault.times(1))
             .await?;
+        // The fourth sets the tag, after three for the digest: it is set, and nobody is told.
+        let lost = from
+            .fault("oci:PutManifest", Effect::Disconnect, |fault| fault.after().nth(4))
+            .await?;
         stage.aws.reset_calls(&from.account, REGION).await?;
         let report = copied(stage, &admin, &[&from.uri(":v1"), &to.uri("")]).await?;
-        ensure!(report["sent"] == 2, "{report}");
+        ensure!(report["sent"] == 2 && report["tags"] == json!(["v1"]), "{report}");
+        ensure!(stage.aws.fault(&lost).await?.injected == 1, "no answer was lost");
         ensure!(
             from.requests("oci:PatchUpload").await? == 2,
             "the source broke off, not the destination"
@@ -667,35 +493,43 @@ fn a_token_that_is_not_taken_any_more_is_replaced() -> Result<()> {
 }
 
 #[test]
-fn who_is_faster_keeps_an_immutable_tag() -> Result<()> {
+fn who_is_faster_keeps_the_tag() -> Result<()> {
+    use aws_sdk_ecr::types::ImageTagMutability;
     run(async |stage| {
         let from = Shelf::new(stage, REGION).await?;
         from.push("v1", b"ours").await?;
-        let (to, admin) = (from.beside("to").await?, from.admin().await?);
-        to.ecr()
-            .await?
-            .put_image_tag_mutability()
-            .repository_name(&to.repository)
-            .image_tag_mutability(aws_sdk_ecr::types::ImageTagMutability::Immutable)
-            .send()
-            .await?;
-        // The first manifest is put by its digest, the second by its tag.
-        let held = from
-            .fault("oci:PutManifest", Effect::Hold, |fault| fault.nth(2))
-            .await?;
-        let command = command(stage, &admin, &[&from.uri(":v1"), &to.uri("")]);
-        let process = bed(stage).spawn("copy-raced", &command)?;
-        stage.aws.held(&held, LIMIT).await?;
-        let theirs = to.push("v1", b"theirs").await?;
-        stage.aws.remove_fault(&held).await?;
-        let status = process.wait_exit(LIMIT).await?;
-        let printed = process.log();
-        ensure!(status.code() == Some(1), "{status}: {printed}");
-        ensure!(
-            printed.contains(&format!("is on {theirs}")) && printed.contains("is not moved"),
-            "{printed}"
-        );
-        ensure!(to.tag("v1").await? == Some(theirs), "moved");
+        let admin = from.admin().await?;
+        for mutability in [ImageTagMutability::Immutable, ImageTagMutability::Mutable] {
+            let to = from.beside(&mutability.as_str().to_lowercase()).await?;
+            let ecr = to.ecr().await?;
+            let request = ecr.put_image_tag_mutability().repository_name(&to.repository);
+            request.image_tag_mutability(mutability.clone()).send().await?;
+            // The first manifest is put by its digest, the second by its tag.
+            let held = from
+                .fault("oci:PutManifest", Effect::Hold, |fault| fault.nth(2))
+                .await?;
+            if mutability == ImageTagMutability::Mutable {
+                let busy = Effect::Error {
+                    status: 503,
+                    code: "UNAVAILABLE".to_owned(),
+                    message: "later".to_owned(),
+                };
+                from.fault("oci:PutManifest", busy, |fault| fault.nth(2)).await?;
+            }
+            let command = command(stage, &admin, &[&from.uri(":v1"), &to.uri("")]);
+            let process = bed(stage).spawn(&format!("copy-raced-{}", mutability.as_str()), &command)?;
+            stage.aws.held(&held, LIMIT).await?;
+            let theirs = to.push("v1", b"theirs").await?;
+            stage.aws.remove_fault(&held).await?;
+            let status = process.wait_exit(LIMIT).await?;
+            let printed = process.log();
+            ensure!(status.code() == Some(1), "{status}: {printed}");
+            ensure!(
+                printed.contains(&format!("is on {theirs}")) && printed.contains("is not moved"),
+                "{printed}"
+            );
+            ensure!(to.tag("v1").await? == Some(theirs), "moved");
+        }
         Ok(())
     })
 }
