@@ -1,5 +1,6 @@
 //! `ecr-operator copy SRC DST`
 
+use crate::api::names::Digest;
 use std::{process::ExitCode, sync::Arc, time::Instant};
 
 use clap::ValueEnum;
@@ -21,7 +22,7 @@ use crate::{
         destination::{Destination, MoveTag, PUT_IMAGE, TagWish},
         plane::{Place, Plane, http_client},
         progress::{Phase, Progress, Teller},
-        reference::{Digest, ImageReference, RegistryHost},
+        reference::{ImageReference, RegistryHost},
     },
 };
 
@@ -158,7 +159,7 @@ async fn run(args: &Args) -> Result<(), String> {
     .map(drop)
 }
 
-fn wish(args: &Args, tag: crate::oci::reference::Tag) -> TagWish {
+fn wish(args: &Args, tag: crate::api::names::Tag) -> TagWish {
     let mut wish = TagWish::new(tag);
     if let Some(from) = &args.move_tag_from {
         wish.moving = MoveTag::IfCurrently(from.clone());

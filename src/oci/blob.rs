@@ -4,6 +4,7 @@
 //! goes on from there while the destination waits; where the destination breaks off, the blob is sent afresh. An upload is
 //! only finished once the hash of all that was sent is the blob's digest.
 
+use crate::api::names::Digest;
 use std::{pin::pin, time::Duration};
 
 use backon::BackoffBuilder as _;
@@ -18,7 +19,6 @@ use super::{
     manifest::Blob,
     plane::{IDLE_LIMIT, Place, Upload, pauses},
     progress::{Tally, Teller},
-    reference::Digest,
 };
 use crate::aws::error::AwsError;
 

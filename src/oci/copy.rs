@@ -11,6 +11,7 @@
 //! ECR cannot set a tag on a condition. Between the last look at it and the put, which are one call apart, somebody else may
 //! set it. Where tags are immutable, ECR refuses to move it.
 
+use crate::api::names::{Digest, Tag};
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -25,7 +26,6 @@ use super::{
     manifest::{Blob, Manifest},
     plane::Place,
     progress::{Phase, Teller},
-    reference::{Digest, Tag},
 };
 use crate::aws::error::AwsError;
 

@@ -1,5 +1,6 @@
 //! Where an image goes: manifests are put within a budget, and tags are taken from nobody.
 
+use crate::api::names::{Digest, Tag};
 use std::sync::Arc;
 
 use backon::BackoffBuilder as _;
@@ -8,7 +9,6 @@ use super::{
     error::CopyError,
     manifest::Manifest,
     plane::{Place, pauses},
-    reference::{Digest, Tag},
 };
 use crate::aws::{
     error::{AwsError, Fault},

@@ -1,9 +1,7 @@
 //! Why an image was not copied.
 
-use super::{
-    manifest::ManifestError,
-    reference::{Digest, Tag},
-};
+use super::manifest::ManifestError;
+use crate::api::names::{Digest, Tag};
 use crate::{
     aws::error::{AwsError, Fault},
     control::{error::Error, reason::Reason},

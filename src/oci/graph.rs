@@ -5,6 +5,7 @@
 //! tags derived from the digest (cosign, and OCI 1.1 where a registry lists no referrers), and in the registry's listing of
 //! referrers.
 
+use crate::api::names::{Digest, Tag};
 use std::collections::{HashSet, VecDeque};
 
 use futures::{
@@ -13,12 +14,7 @@ use futures::{
     stream,
 };
 
-use super::{
-    error::CopyError,
-    manifest::Manifest,
-    plane::Place,
-    reference::{Digest, Tag},
-};
+use super::{error::CopyError, manifest::Manifest, plane::Place};
 
 /// What follows `sha256-<hex>` in the tags of cosign; nothing follows in that of OCI 1.1.
 const COMPANIONS: [&str; 4] = [".sig", ".att", ".sbom", ""];

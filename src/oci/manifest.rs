@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::reference::{Digest, ReferenceError};
+use crate::api::names::{Digest, NameError};
 
 /// The most bytes of a manifest; more than that ECR does not take (`PutImage`, `imageManifest`).
 pub(crate) const LARGEST: usize = 4 << 20;
@@ -68,7 +68,7 @@ pub(crate) enum ManifestError {
     TooManyEntries,
 
     #[error("it refers to something by a digest that ECR does not know: {0}")]
-    Digest(#[from] ReferenceError),
+    Digest(#[from] NameError),
 }
 
 #[derive(Deserialize)]

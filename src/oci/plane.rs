@@ -9,6 +9,7 @@ mod endpoint;
 mod login;
 mod transport;
 
+use crate::api::names::{Digest, Tag};
 use std::{fmt, sync::Arc, time::Duration};
 
 use backon::ExponentialBuilder;
@@ -26,7 +27,7 @@ use self::{
 use super::{
     error::CopyError,
     manifest::{LARGEST, Manifest},
-    reference::{Digest, RegistryHost, Tag},
+    reference::RegistryHost,
 };
 use crate::{
     api::names::RepositoryName,

@@ -6,15 +6,7 @@ use std::{fmt, str::FromStr};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::api::names::{AccountId, NameError, Region, RepositoryName};
-
-/// A SHA-256 digest as registries write it: `sha256:` and 64 lowercase hexadecimal digits. ECR knows no other algorithm.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Digest(String);
-
-/// The tag of an image: 1 to 128 letters, digits and `_`, `.`, `-`, not beginning with `.` or `-`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Tag(String);
+use crate::api::names::{AccountId, Digest, NameError, Region, RepositoryName, Tag};
 
 /// The host of a private registry, which tells its account and Region.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -50,12 +42,6 @@ pub(crate) struct ImageReference {
 /// Why a text is not a reference.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ReferenceError {
-    #[error("{0:?} is not a digest: write sha256: and 64 lowercase hexadecimal digits")]
-    Digest(String),
-
-    #[error("{0:?} is not a tag: 1 to 128 letters, digits, '_', '.' and '-', not beginning with '.' or '-'")]
-    Tag(String),
-
     #[error("{0:?} is not the host of a private registry of ECR, such as 111122223333.dkr.ecr.eu-west-1.amazonaws.com")]
     Host(String),
 
@@ -74,76 +60,7 @@ impl Digest {
 
     /// Of everything that was put into the hasher.
     pub(crate) fn finish(hasher: Sha256) -> Self {
-        use fmt::Write as _;
-        let mut text = String::with_capacity(71);
-        text.push_str("sha256:");
-        for byte in hasher.finalize() {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-        }
-        Self(text)
-    }
-
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The tag under which the tools of before OCI 1.1 keep what belongs to an image: `sha256-<hex>` and a suffix, such as
-    /// `.sig`.
-    pub(crate) fn companion(&self, suffix: &str) -> Tag {
-        Tag(format!("{}{suffix}", self.0.replacen(':', "-", 1)))
-    }
-}
-
-impl FromStr for Digest {
-    type Err = ReferenceError;
-
-    fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        let hex = text.strip_prefix("sha256:").unwrap_or_default();
-        let valid = hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        match valid {
-            true => Ok(Self(text.to_owned())),
-            false => Err(ReferenceError::Digest(cut(text))),
-        }
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Tag {
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for Tag {
-    type Err = ReferenceError;
-
-    fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-        let valid = (1..=128).contains(&text.len())
-            && text.bytes().next().is_some_and(word)
-            && text.bytes().all(|b| word(b) || matches!(b, b'.' | b'-'));
-        match valid {
-            true => Ok(Self(text.to_owned())),
-            false => Err(ReferenceError::Tag(cut(text))),
-        }
-    }
-}
-
-impl fmt::Display for Tag {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        Self::from_bytes(&hasher.finalize().into())
     }
 }
 

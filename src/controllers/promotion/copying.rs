@@ -16,7 +16,8 @@ use crate::{
     aws::pace::Pace,
     control::{error::Result, reason::Reason},
     oci::{
-        copy::{self, Copied, Destination, Options, PUT_IMAGE, TagWish},
+        copy::{self, Copied, Options},
+        destination::{Destination, PUT_IMAGE, TagWish},
         error::CopyError,
         plane::{self, Plane},
         reference::RegistryHost,
@@ -126,11 +127,9 @@ impl Run<'_> {
         let tags: Vec<TagWish> = wanted
             .or_else(|| image.tag.clone())
             .into_iter()
-            .filter_map(|tag| tag.as_str().parse().ok().map(TagWish::new))
+            .map(TagWish::new)
             .collect();
-        let Ok(digest) = image.digest.as_str().parse() else {
-            return Ok(());
-        };
+        let digest = image.digest.clone();
         let (turns, tasks) = (Arc::clone(&copies.turns), Arc::clone(&copies.tasks));
         let key = (uid, image.digest.clone());
         let nudge = (

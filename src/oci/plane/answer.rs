@@ -9,8 +9,9 @@ use serde::Deserialize;
 
 use super::IDLE_LIMIT;
 use crate::{
+    api::names::Digest,
     aws::error::{AwsError, Fault, causes},
-    oci::{error::CopyError, reference::Digest},
+    oci::error::CopyError,
 };
 
 /// The most bytes of an error that are read.
