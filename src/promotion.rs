@@ -21,8 +21,6 @@ pub(crate) mod request;
 mod samples;
 pub(crate) mod scan;
 pub(crate) mod select;
-#[cfg(test)]
-mod select_tests;
 pub(crate) mod signature;
 mod targets;
 mod version;
