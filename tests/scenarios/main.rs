@@ -13,6 +13,7 @@ mod faults;
 mod lead;
 mod ledger;
 mod plan;
+mod plugin;
 mod promotion_admission;
 mod promotion_rights;
 mod rules;
