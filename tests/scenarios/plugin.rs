@@ -177,6 +177,20 @@ fn the_candidate_is_shown_and_approved_in_ones_own_name() -> Result<()> {
             again.ends_with("approve: was asked for and answered before\n"),
             "{again}"
         );
+        // An approval that was not taken in yet is not lost to another.
+        let first = ["approve", "app", "v1.0.0", "--wait=false"];
+        ecr(&scene, &first).await?.checked()?;
+        let told = failure(&scene, &["approve", "app", "v1.1.0", "--timeout=0s"]).await?;
+        ensure!(told.contains("this one would take its place"), "{told}");
+        ensure!(
+            annotation(&scene, "app", "approve").await? == format!("{} {user}", digest('a')),
+            "the first"
+        );
+        answer(&scene, "app", "approve", "it counts too").await?;
+        ecr(&scene, &["approve", "app", "v1.1.0", "--wait=false"])
+            .await?
+            .checked()?;
+
         status(&scene, "app", &json!({ "candidate": null })).await?;
         let none = failure(&scene, &approve).await?;
         ensure!(none.contains("app has no candidate that could be approved"), "{none}");

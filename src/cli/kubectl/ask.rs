@@ -1,12 +1,12 @@
 //! The requests: one annotation is written, and its answer waited for.
 
-use std::process::ExitCode;
+use std::{collections::BTreeMap, process::ExitCode};
 
 use clap::Subcommand;
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::{
-    Api,
+    Api, ResourceExt as _,
     api::{Patch, PatchParams, PostParams},
     runtime::wait::await_condition,
 };
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     api::{ImagePromotion, names::Digest, promotion::ImagePromotionStatus, span::Span},
     cli::Outcome,
-    promotion::request::{DigestOrTag, Request, annotation},
+    promotion::request::{DigestOrTag, Request, annotation, requests},
 };
 
 #[derive(Debug, Subcommand)]
@@ -198,6 +198,9 @@ async fn send(
     if handled(promotion, request, value) {
         return crate::cli::print(&format!("{request}: was asked for and answered before\n"));
     }
+    if request == "approve" {
+        await_earlier(cluster, promotion, common).await?;
+    }
     let settings = PatchParams {
         field_manager: Some("kubectl-ecr".into()),
         ..PatchParams::default()
@@ -232,6 +235,35 @@ async fn send(
     let words = words.unwrap_or_else(|| "done".to_owned());
     crate::cli::print(&format!("{request}: {}\n", text::plain(&words)))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Waits until an approval that somebody else wrote down was taken in: an annotation holds one only, and a second would
+/// take the place of the first.
+async fn await_earlier(cluster: &Cluster, promotion: &ImagePromotion, common: &Common) -> Result<(), String> {
+    let is_free = |promotion: &ImagePromotion| {
+        let empty = BTreeMap::new();
+        let status = promotion.status.as_ref();
+        let handled = status.map_or(&empty, |status| &status.last_handled_requests);
+        !requests(promotion.annotations(), handled)
+            .iter()
+            .any(|(name, ..)| *name == "approve")
+    };
+    if is_free(promotion) {
+        return Ok(());
+    }
+    let free = await_condition(cluster.promotions(), &common.name, |found: Option<&ImagePromotion>| {
+        found.is_none_or(is_free)
+    });
+    let waited = tokio::time::timeout(common.timeout.duration(), free).await;
+    match waited {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(format!("an earlier approval cannot be waited for: {error}")),
+        Err(_) => Err(format!(
+            "an earlier approval was not answered within {}, and this one would take its place; see whether the \
+             operator runs, and ask again",
+            common.timeout
+        )),
+    }
 }
 
 fn handled(promotion: &ImagePromotion, request: &str, value: &str) -> bool {

@@ -81,6 +81,11 @@ impl Cluster {
 pub(super) fn prose(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => sentence(&status.message).to_owned(),
+        kube::Error::SerdeError(error) => {
+            format!(
+                "an ImagePromotion is not as this version of kubectl-ecr knows them, so use the operator's: {error}"
+            )
+        }
         error => format!("the cluster does not answer: {error}"),
     }
 }
