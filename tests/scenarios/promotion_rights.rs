@@ -231,6 +231,13 @@ fn only_those_with_the_verb_approve_and_in_their_own_name() -> Result<()> {
         let name = "nobody approves in another's name";
         refused(&annotate(&scene, &editor, "p", &own(&approver)).await?, name)?;
         refused(&annotate(&scene, &approver, "p", &own(&editor)).await?, name)?;
+        // As long as one's own, or with it at the end or at the beginning.
+        let as_long = approver.replace("approver", "somebody");
+        refused(&annotate(&scene, &approver, "p", &own(&as_long)).await?, name)?;
+        refused(
+            &annotate(&scene, &approver, "p", &own(&format!("{approver}x"))).await?,
+            name,
+        )?;
         let longer = format!("approve={DIGEST} x {approver}");
         refused(&annotate(&scene, &approver, "p", &longer).await?, name)?;
 
