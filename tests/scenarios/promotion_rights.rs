@@ -96,6 +96,9 @@ fn each_kind_of_target_takes_the_right_to_patch_it() -> Result<()> {
         let scene = stage.scene("rights-kinds").await?;
         let reference =
             |via: &str| json!([{ "kind": "Deployment", "name": "app", "via": via, "viaRef": { "name": "x" } }]);
+        // The own namespace written out is the own namespace.
+        let mut written_out = reference("ConfigMap");
+        written_out[0]["viaRef"]["namespace"] = scene.name.as_str().into();
         let apps = right("apps", "deployments", "patch");
         for (number, (targets, needed, group, resource)) in [
             (deployment(), vec![], "apps", "deployments"),
@@ -113,6 +116,7 @@ fn each_kind_of_target_takes_the_right_to_patch_it() -> Result<()> {
             ),
             (json!([{ "kind": "CronJob", "name": "x" }]), vec![], "batch", "cronjobs"),
             (reference("ConfigMap"), vec![apps.clone()], "", "configmaps"),
+            (written_out, vec![apps.clone()], "", "configmaps"),
             (
                 reference("FluxKustomization"),
                 vec![apps.clone()],
