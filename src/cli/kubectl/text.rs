@@ -200,7 +200,7 @@ pub(super) fn history(entries: &[HistoryEntry], now: Timestamp) -> String {
 
 /// An image with all that tells it apart.
 pub(super) fn image(image: &ImageStatus, now: Timestamp) -> String {
-    let mut text = format!("{} {}", image.name, image.digest);
+    let mut text = format!("{} {}", plain(&image.name), image.digest);
     for (what, time) in [("pushed", image.pushed_at), ("since", image.since)] {
         if let Some(time) = time {
             let _ = match what {
