@@ -494,6 +494,10 @@ mod tests {
 
     fn schema_pattern() -> regex::Regex {
         let schema = serde_json::to_value(schemars::schema_for!(crate::api::promotion::Semver)).unwrap();
-        regex::Regex::new(schema["properties"]["range"]["pattern"].as_str().unwrap()).unwrap()
+        let rule = schema
+            .pointer("/properties/range/x-kubernetes-validations/0/rule")
+            .unwrap();
+        let pattern = rule.as_str().unwrap().strip_prefix("self.matches(r'").unwrap();
+        regex::Regex::new(pattern.strip_suffix("')").unwrap()).unwrap()
     }
 }
