@@ -24,6 +24,7 @@ fn the_files_that_decide_do_no_io() -> Result<()> {
     for path in sources(bed::root().join("src"))? {
         let shown = path.strip_prefix(bed::root())?.display().to_string();
         let decides = shown.contains("src/document/")
+            || shown.contains("src/promotion/")
             || ["src/events/message.rs", "src/events/flood.rs"].contains(&shown.as_str())
             || (shown.contains("src/controllers/")
                 && ["plan.rs", "gate.rs", "desired.rs"]
@@ -38,14 +39,23 @@ fn the_files_that_decide_do_no_io() -> Result<()> {
             "kube::Client",
             "aws::client::Ecr",
             "async fn",
+            "kube::Api",
+            "kube::client",
+            "reqwest",
             "Timestamp::now",
+            "Zoned::now",
             "Instant::now",
             "SystemTime",
         ] {
             ensure!(!text.contains(word), "{shown} names {word}");
         }
+        // A lock may be handed through a plan of the loop; the engine of promotions waits for nothing.
+        ensure!(
+            !shown.contains("src/promotion/") || !text.contains("tokio"),
+            "{shown} names tokio"
+        );
     }
-    ensure!(looked_at >= 8, "only {looked_at} files were found");
+    ensure!(looked_at >= 40, "only {looked_at} files were found");
     Ok(())
 }
 

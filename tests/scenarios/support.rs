@@ -124,6 +124,13 @@ impl Stage {
         Ok(Box::leak(Box::new(cluster)))
     }
 
+    /// A cluster with a controller manager, on which pods can run, with the chart installed; it lasts as long as the stage.
+    pub(crate) async fn whole_cluster(&self, name: &str) -> Result<&'static Cluster> {
+        let cluster = self.control_plane.cluster(name).await?;
+        install(&cluster).await?;
+        Ok(Box::leak(Box::new(cluster)))
+    }
+
     /// Another operator, with more arguments than every one has.
     pub(crate) async fn operator_with(
         &self,

@@ -26,6 +26,45 @@ pub(super) async fn workloads(stage: &'static Stage) -> Result<&'static Workload
         .await
 }
 
+/// The tenant of most scenes, who may promote.
+pub(super) fn tenant(scene: &Scene) -> Value {
+    let mut tenant = scene.registry_spec()["tenants"][0].clone();
+    tenant["may"] = json!(["Manage", "Promote"]);
+    tenant
+}
+
+/// The rights that the guide on IAM gives, with those for events and promotions.
+pub(super) fn rights(scene: &Scene, region: &str) -> Result<Value> {
+    let mut policy = bed::operator_rights(&scene.account, region)?;
+    let statements = policy["Statement"].as_array_mut().context("no statements")?;
+    for more in [
+        bed::event_rights(&scene.account, region)?,
+        bed::promotion_rights(&scene.account, region)?,
+    ] {
+        statements.extend(more["Statement"].as_array().cloned().unwrap_or_default());
+    }
+    Ok(policy)
+}
+
+/// A source with this policy.
+pub(super) fn source(policy: &Value) -> Value {
+    json!({ "repositoryRef": { "name": "app" }, "policy": policy })
+}
+
+/// The message of the Ready condition.
+pub(super) fn ready(status: &Value) -> &str {
+    let conditions = status["conditions"].as_array().into_iter().flatten();
+    conditions
+        .filter(|condition| condition["type"] == "Ready")
+        .find_map(|condition| condition["message"].as_str())
+        .unwrap_or_default()
+}
+
+/// The message of the first gate that holds the candidate.
+pub(super) fn blocked(status: &Value) -> &str {
+    status["blockedBy"][0]["message"].as_str().unwrap_or_default()
+}
+
 /// A scene with a repository `app`, and what is promoted from it.
 pub(super) struct Play {
     pub(super) scene: Scene,
@@ -42,22 +81,31 @@ impl Play {
     }
 
     pub(super) async fn open_on(stage: &'static Stage, cluster: &'static Cluster, name: &str) -> Result<Self> {
-        let scene = stage.scene_on(cluster, name).await?;
-        let mut policy = bed::operator_rights(&scene.account, REGION)?;
-        let more = bed::promotion_rights(&scene.account, REGION)?;
-        let statements = policy["Statement"].as_array_mut().context("no statements")?;
-        statements.extend(more["Statement"].as_array().cloned().unwrap_or_default());
-        scene.role(Policy::Document(policy)).await?;
-        let mut tenant = scene.registry_spec()["tenants"][0].clone();
-        tenant["may"] = json!(["Manage", "Promote"]);
-        scene.registry(json!({ "tenants": [tenant] })).await?;
+        Self::enter(stage.scene_on(cluster, name).await?, json!({})).await
+    }
+
+    /// In a scene whose Registry is overlaid so.
+    pub(super) async fn enter(scene: Scene, registry: Value) -> Result<Self> {
+        scene.role(Policy::Document(rights(&scene, REGION)?)).await?;
+        let mut spec = json!({ "tenants": [tenant(&scene)] });
+        merge(&mut spec, registry);
+        scene.registry(spec).await?;
         let settled = scene.settled("app", json!({})).await?;
         let uri = settled["status"]["uri"].as_str().context("no uri")?.to_owned();
         Ok(Self {
-            repository: format!("{name}/app"),
+            repository: format!("{}/app", scene.name),
             scene,
             uri,
         })
+    }
+
+    /// Pushes 1.0.0 and lets a promotion, overlaid so, take it over from the Deployment that runs it.
+    pub(super) async fn begin(&self, overlay: Value) -> Result<String> {
+        let digest = self.push("1.0.0").await?;
+        self.deployment("app", &format!("{}:1.0.0", self.uri)).await?;
+        self.promote(overlay).await?;
+        self.runs(&digest).await?;
+        Ok(digest)
     }
 
     /// Pushes an image of its own content and gives its digest.
@@ -72,14 +120,52 @@ impl Play {
             .await
     }
 
+    /// Pushes an index of these images, by platform, and gives its digest.
+    pub(super) async fn push_index(&self, tag: &str, images: &[(&str, &str)]) -> Result<String> {
+        let ecr = self.scene.ecr().await?;
+        let mut manifests = Vec::new();
+        for (platform, digest) in images {
+            let (os, architecture) = platform.split_once('/').context("no platform")?;
+            let id = aws_sdk_ecr::types::ImageIdentifier::builder()
+                .image_digest(*digest)
+                .build();
+            let answer = ecr.batch_get_image().repository_name(&self.repository);
+            let answer = answer.image_ids(id).send().await?;
+            let image = answer.images().first().context("no image")?;
+            let size = image.image_manifest().context("no manifest")?.len();
+            manifests.push(json!({
+                "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": size,
+                "platform": { "os": os, "architecture": architecture },
+            }));
+        }
+        let index = json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+            "manifests": manifests });
+        let aws = &self.scene.stage.aws;
+        aws.push_manifest(&self.scene.account, REGION, &self.repository, Some(tag), &index)
+            .await
+    }
+
+    /// An image's scan ends so.
+    pub(super) async fn scanned(&self, digest: &str, status: &str, findings: Value) -> Result<()> {
+        let scan = json!({ "account": self.scene.account, "region": REGION, "repository": self.repository,
+            "digest": digest, "status": status, "findings": findings });
+        self.scene.stage.aws.finish_scan(&scan).await
+    }
+
     /// Pushes an image that behaves so wherever it runs.
     pub(super) async fn push_bad(&self, tag: &str, behaviour: Behaviour) -> Result<String> {
+        self.push_bad_to(workloads(self.scene.stage).await?, tag, behaviour)
+            .await
+    }
+
+    /// The same for the pods of another cluster.
+    pub(super) async fn push_bad_to(&self, pods: &Workloads, tag: &str, behaviour: Behaviour) -> Result<String> {
         // The rule must be there before the image is.
         let content = format!("{} {tag}", self.scene.name);
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let hidden = format!("hidden-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let digest = self.push_content(&hidden, &content).await?;
-        workloads(self.scene.stage).await?.behave(&digest, behaviour);
+        pods.behave(&digest, behaviour);
         ensure!(
             self.push_content(tag, &content).await? == digest,
             "the same content has another digest"
@@ -131,9 +217,42 @@ impl Play {
 
     /// Asks for a look now, as somebody does who does not wait for the interval.
     pub(super) async fn look(&self) -> Result<()> {
+        self.ask_for_a_look().await.map(drop)
+    }
+
+    /// Asks for a look, and waits until it is over.
+    pub(super) async fn looked(&self) -> Result<Value> {
+        let token = self.ask_for_a_look().await?;
+        self.until("the look to be over", |status| {
+            status["lastHandledReconcile"] == token.as_str()
+        })
+        .await
+    }
+
+    async fn ask_for_a_look(&self) -> Result<String> {
         static NEXT: AtomicU32 = AtomicU32::new(1);
-        let token = NEXT.fetch_add(1, Ordering::Relaxed);
-        self.annotate(&format!("ecr-operator.dev/reconcile=look-{token}")).await
+        let token = format!("look-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        self.annotate(&format!("ecr-operator.dev/reconcile={token}")).await?;
+        Ok(token)
+    }
+
+    /// The candidate, and that it waits for this gate, saying this.
+    pub(super) async fn waits(&self, candidate: &str, gate: &str, says: &str) -> Result<Value> {
+        let what = format!("{candidate} to wait for {gate}: {says}");
+        self.until(&what, |status| {
+            status["candidate"]["digest"] == candidate
+                && status["blockedBy"][0]["gate"] == gate
+                && status["blockedBy"][0]["since"].is_string()
+                && blocked(status).contains(says)
+        })
+        .await
+    }
+
+    /// The message of the Ready condition, once it says this.
+    pub(super) async fn says(&self, text: &str) -> Result<String> {
+        let what = format!("the condition to say {text}");
+        let status = self.until(&what, |status| ready(status).contains(text)).await?;
+        Ok(ready(&status).to_owned())
     }
 
     /// A request by annotation.
