@@ -88,8 +88,22 @@ impl Run<'_> {
             self.facts.targets = None;
             return Ok(());
         };
-        let written = self.send(name, Body::Merge(patch::rejected(&object, digests))).await?;
-        self.saw(name, &written);
+        match self.send(name, Body::Merge(patch::rejected(&object, digests))).await {
+            Ok(written) => self.saw(name, &written),
+            // The note is for a promotion that is created again: without it, this one still has to come to its end. The
+            // next look tries it again.
+            Err(refused @ Error::Refused { .. }) => {
+                let note = format!("{refused}; what was taken back from {name} is not noted on it yet");
+                self.tell(News::Warning, "NoteRefused", note);
+                let facts = self.facts.targets.iter_mut().flatten();
+                for found in facts.filter(|facts| (facts.kind, &facts.name) == (name.kind, &name.name)) {
+                    if let Some(found) = &mut found.found {
+                        found.rejected = digests.to_vec();
+                    }
+                }
+            }
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 

@@ -56,6 +56,9 @@ const MOVES: usize = 600;
 /// How soon to look again for something that the promotion names and that may be created any moment.
 const SOON: SignedDuration = SignedDuration::from_secs(10);
 
+/// How often what fails during a rollout is tried at least before the rollout's time is over.
+const TRIES: u32 = 4;
+
 /// How long an object that changed under our hands is left alone before it is looked at afresh.
 const AFRESH: Duration = Duration::from_millis(200);
 
@@ -77,7 +80,7 @@ impl Driven for ImagePromotion {
         let mut run = match Run::begin(self, ctx).await {
             Ok(Some(run)) => run,
             Ok(None) => return (Action::await_change(), Reason::Settled),
-            Err(error) => return pause(ctx, &uid, None, &error),
+            Err(error) => return pause(ctx, &uid, None, &error, None),
         };
         let outcome = run.go().await;
         let generation = run.object.metadata.generation;
@@ -98,13 +101,26 @@ impl Driven for ImagePromotion {
                 };
                 (Action::requeue(after), verdict.reason())
             }
-            Err(error) => pause(ctx, &uid, generation, &error),
+            Err(error) => {
+                // A rollout is tried several times within its own time, and given up when that is over.
+                let most = run.written.rollout.is_some().then(|| {
+                    let time = run.object.spec.rollout.timeout.duration();
+                    (time / TRIES).max(AFRESH)
+                });
+                pause(ctx, &uid, generation, &error, most)
+            }
         }
     }
 }
 
-/// When to try again after an error.
-fn pause(ctx: &Context<World>, uid: &str, generation: Option<i64>, error: &Error) -> (Action, Reason) {
+/// When to try again after an error: after `most` at the latest.
+fn pause(
+    ctx: &Context<World>,
+    uid: &str,
+    generation: Option<i64>,
+    error: &Error,
+    most: Option<Duration>,
+) -> (Action, Reason) {
     if error.is_stale_object() {
         let failures = ctx.memory.failed(uid, generation);
         return (
@@ -114,6 +130,7 @@ fn pause(ctx: &Context<World>, uid: &str, generation: Option<i64>, error: &Error
     }
     let failures = ctx.memory.failed(uid, generation);
     let pause = backoff::pause(error.reason(), failures, fastrand::f64());
+    let pause = most.map_or(pause, |most| pause.min(most));
     tracing::warn!(%error, retry_in_s = pause.as_secs(), "the promotion could not go on");
     (Action::requeue(pause), error.reason())
 }

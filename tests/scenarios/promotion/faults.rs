@@ -245,6 +245,11 @@ fn what_runs_is_untouched_while_ecr_does_not_answer() -> Result<()> {
             ensure!(status["rollout"].is_null() && status["hold"].is_null(), "{status:#}");
             ensure!(play.running("app").await? == play.image(&first), "{shown}");
             stage.aws.remove_fault(&fault).await?;
+            // What was denied is tried again within minutes by itself, and at once where somebody asks.
+            let asked = format!("ecr-operator.dev/reconcile={}", fault.replace(':', "-"));
+            let annotate = ["annotate", "registry.ecr-operator.dev", &play.scene.name, "--overwrite"];
+            let annotate = [&annotate[..], &[&asked]].concat();
+            play.scene.cluster.kubectl(&annotate).await?.checked()?;
             play.scene
                 .reason("registry", &play.scene.name, "Settled")
                 .await
@@ -301,25 +306,31 @@ async fn forbid(play: &Play) -> Result<()> {
     play.scene.apply(&policy).await?;
     play.scene.apply(&binding).await?;
     eventually(LIMIT, "the policy to hold", async || {
-        let user = Cluster::operator_user();
-        let patch = r#"{"spec":{"template":{"metadata":{"annotations":{"probe":"1"}}}}}"#;
-        let probe = [
-            "patch",
-            "deployment",
-            "app",
-            "--dry-run=server",
-            "--as",
-            &user,
-            "-p",
-            patch,
-        ];
-        match play.kubectl(&probe).await {
-            Ok(_) => Err(anyhow!("it is let through")),
-            Err(error) if format!("{error:#}").contains("on a Friday") => Ok(()),
-            Err(error) => Err(error),
-        }
+        ensure!(!may_roll_out(play).await?, "it is let through");
+        Ok(())
     })
     .await
+}
+
+/// Whether the apiserver would let the operator change the Deployment.
+async fn may_roll_out(play: &Play) -> Result<bool> {
+    let user = Cluster::operator_user();
+    let patch = r#"{"spec":{"template":{"metadata":{"annotations":{"probe":"1"}}}}}"#;
+    let probe = [
+        "patch",
+        "deployment",
+        "app",
+        "--dry-run=server",
+        "--as",
+        &user,
+        "-p",
+        patch,
+    ];
+    match play.kubectl(&probe).await {
+        Ok(_) => Ok(true),
+        Err(error) if format!("{error:#}").contains("on a Friday") => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 #[test]
@@ -334,20 +345,32 @@ fn a_patch_that_the_apiserver_refuses_is_told_of_and_given_up_in_time() -> Resul
         play.says("nobody rolls out on a Friday").await?;
         let status = play
             .until("the rollout to be given up", |status| {
-                status["rejected"][0]["digest"] == second.as_str()
-                    && status["history"][0]["image"]["digest"] != second.as_str()
-                    || status["hold"]["kind"] == "Failed"
+                status["rejected"][0]["digest"] == second.as_str() && status["rollout"].is_null()
             })
             .await?;
+        let reason = status["rejected"][0]["reason"].as_str().unwrap_or_default();
+        ensure!(reason.contains("did not get the image within 8s"), "{reason}");
+        // What is not noted on the Deployment, because that is refused too, is told of.
+        let note = play.scene.event("app", "NoteRefused").await?;
+        ensure!(note.contains("on a Friday"), "{note}");
         ensure!(status["current"]["digest"] == first.as_str(), "{status:#}");
         ensure!(play.running("app").await? == play.image(&first), "{status:#}");
         let name = format!("no-rollouts-{}", play.scene.name);
         for kind in ["validatingadmissionpolicybinding", "validatingadmissionpolicy"] {
             play.scene.cluster.kubectl(&["delete", kind, &name]).await?.checked()?;
         }
+        eventually(LIMIT, "the policy to be gone", async || {
+            ensure!(may_roll_out(&play).await?, "it still holds");
+            Ok(())
+        })
+        .await?;
         let third = play.push("1.2.0").await?;
         play.look().await?;
-        play.runs(&third).await.map(drop)
+        play.runs(&third).await?;
+        let deployment = play.workload("deployment", "app").await?;
+        let noted = &deployment["metadata"]["annotations"]["ecr-operator.dev/rejected-digests"];
+        ensure!(*noted == second.as_str(), "{noted}");
+        Ok(())
     })
 }
 

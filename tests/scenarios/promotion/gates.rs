@@ -49,6 +49,34 @@ fn a_critical_finding_blocks_until_it_is_ignored_with_a_reason() -> Result<()> {
     })
 }
 
+/// What Inspector finds is told in another shape, with more to it.
+#[test]
+fn of_enhanced_findings_those_without_a_fix_may_be_let_through() -> Result<()> {
+    run(async |stage| {
+        let play = Play::open(stage, "gates-enhanced").await?;
+        let first = play.begin(json!({ "gates": { "scan": {} } })).await?;
+        let second = play.push("1.1.0").await?;
+        let finding = |id: &str, fix: &str| {
+            json!({ "severity": "CRITICAL", "status": "ACTIVE", "fixAvailable": fix,
+                "packageVulnerabilityDetails": { "vulnerabilityId": id } })
+        };
+        let found = json!([finding("CVE-2026-5", "NO"), finding("CVE-2026-6", "YES")]);
+        play.scanned(&second, "ACTIVE", found).await?;
+        play.look().await?;
+        play.waits(&second, "Scan", "2 CRITICAL (at most 0)").await?;
+        let fixable = |ignore: Value| json!({ "gates": { "scan": { "fixableOnly": true, "ignore": ignore } } });
+        play.promote(fixable(json!([]))).await?;
+        play.waits(&second, "Scan", "1 CRITICAL (at most 0) such as CVE-2026-6")
+            .await?;
+        play.runs(&first).await?;
+        play.promote(fixable(json!([
+            { "id": "CVE-2026-6", "reason": "the code is not reached", "expires": "2999-01-01T00:00:00Z" },
+        ])))
+        .await?;
+        play.runs(&second).await.map(drop)
+    })
+}
+
 #[test]
 fn every_platform_of_an_index_is_judged() -> Result<()> {
     run(async |stage| {

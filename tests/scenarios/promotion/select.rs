@@ -40,11 +40,6 @@ fn the_last_pushed_the_last_by_name_and_the_highest_number_are_found() -> Result
         play.deployment("app", &format!("{}:build-10", play.uri)).await?;
         let nine = play.push("build-9").await?;
         let named = play.push("2026-11-01").await?;
-        let last = play.push("zz").await?;
-        // What cosign and the operator keep for themselves is never picked, although it was pushed last.
-        for hidden in [format!("sha256-{}.sig", &last[7..]), format!("in-use.{}", &last[7..])] {
-            play.push_content(&hidden, &format!("hidden {hidden}")).await?;
-        }
         let filter = |filter: serde_json::Value, policy: serde_json::Value| {
             let mut source = source(&policy);
             source["filter"] = filter;
@@ -61,8 +56,24 @@ fn the_last_pushed_the_last_by_name_and_the_highest_number_are_found() -> Result
         ))
         .await?;
         play.runs(&named).await?;
+        // ECR tells whole seconds: by now a push is a later one.
+        let last = play.push("zz").await?;
         let tagged = json!({ "exclude": ["^build-"] });
         play.promote(filter(tagged, json!({ "latestPushed": {} }))).await?;
+        play.look().await?;
+        play.runs(&last).await?;
+        // What cosign and the operator keep for themselves is never picked, although it was pushed last.
+        let (signature, in_use) = (format!("sha256-{}.sig", &last[7..]), format!("in-use.{}", &last[7..]));
+        play.push_content(&signature, "a signature").await?;
+        play.push_content(&in_use, &format!("{} zz", play.scene.name)).await?;
+        play.promote(json!({ "source": source(&json!({ "latestPushed": {} })) }))
+            .await?;
+        play.looked().await?;
+        play.runs(&last).await?;
+        let named = json!({ "include": "^(in-use|sha256-)" });
+        play.promote(filter(named, json!({ "alphabetical": {} }))).await?;
+        play.looked().await?;
+        play.says("the repository has no image that may be taken").await?;
         play.runs(&last).await.map(drop)
     })
 }

@@ -34,6 +34,8 @@ fn outside_what_the_tenants_may_promote_nothing_runs() -> Result<()> {
             ensure!(play.running("app").await? == PAUSE, "{message}");
             anyhow::Ok(())
         };
+        // Out of the way, or the grant would let it run.
+        play.promote(from(&play.scene.name, "elsewhere/app")).await?;
         play.scene.registry(json!({ "tenants": [tenant(&play.scene)] })).await?;
         refused("elsewhere/app", "elsewhere/app").await?;
         // Another tenant's, and names that only begin alike.

@@ -19,6 +19,9 @@ use crate::world::World;
 /// How long a scan takes.
 const SCAN: Duration = Duration::from_millis(50);
 
+/// The state of an image that enhanced scanning watches; its findings are of another shape.
+const CONTINUOUS: &str = "ACTIVE";
+
 /// A repository's name and an image's digest.
 type Key = (String, String);
 
@@ -153,7 +156,7 @@ impl Registry {
 
     /// Keeps a scan's state in the repository, where fakecloud looks for it as well; gives the image's tags.
     fn record_scan(&self, name: &str, digest: &str, status: &str, findings: &[Value]) -> Vec<String> {
-        let done = (status == "COMPLETE").then(Utc::now);
+        let done = ["COMPLETE", CONTINUOUS].contains(&status).then(Utc::now);
         let result = json!({
             "image_digest": digest,
             "scan_status": status,
@@ -211,8 +214,13 @@ impl Registry {
                     "imageScanCompletedAt": done.timestamp(),
                     "vulnerabilitySourceUpdatedAt": done.timestamp(),
                     "findingSeverityCounts": scan.finding_severity_counts,
-                    "findings": scan.findings.iter().skip(skipped).take(size).collect::<Vec<_>>(),
                 });
+                let findings = match scan.scan_status.as_str() {
+                    CONTINUOUS => "enhancedFindings",
+                    _ => "findings",
+                };
+                answer["imageScanFindings"][findings] =
+                    scan.findings.iter().skip(skipped).take(size).cloned().collect();
                 if scan.findings.len() > skipped + size {
                     answer["nextToken"] = json!(encode_token(&(skipped + size).to_string()));
                 }
