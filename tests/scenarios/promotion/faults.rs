@@ -4,7 +4,10 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use bed::{Behaviour, Cluster, Effect, Fault, Gateway, Operator, Workloads, eventually};
 use serde_json::{Value, json};
 
-use super::play::{LIMIT, Play, ready};
+use super::{
+    play::{LIMIT, Play, ready},
+    verify::{job, jobs, tag},
+};
 use crate::support::{OWNER, REGION, Stage, condition, run, tail};
 
 /// What happens to a write to the cluster.
@@ -45,7 +48,11 @@ impl Theatre {
     /// Begins with 1.0.0. It looks only when it is asked to: no write is routine.
     async fn begin(&self) -> Result<String> {
         let rollout = json!({ "timeout": "30s", "stabilization": "1s", "maxRestarts": 0 });
-        self.play.begin(json!({ "interval": "1d", "rollout": rollout })).await
+        let begun = json!({
+            "interval": "1d", "rollout": rollout, "verification": [job("checks.example/drill")],
+            "onVerified": { "tag": "verified" },
+        });
+        self.play.begin(begun).await
     }
 
     /// Strikes each write of an act, one in each round, until an act takes no further write. Gives how many it takes.
@@ -64,6 +71,8 @@ impl Theatre {
     }
 
     async fn round(&self, blow: Blow, act: &impl Act, nth: usize) -> Result<bool> {
+        // What the round before had no more writes for strikes nothing in this one.
+        self.gateway.reset();
         self.idle().await?;
         let before = self.play.status().await?;
         let image = act.prepare(self, nth).await?;
@@ -116,6 +125,8 @@ impl Theatre {
         let image = self.play.running("app").await?;
         let digest = digest.as_str().context("no digest")?;
         ensure!(image == self.play.image(digest), "the Deployment runs {image}");
+        let verified = tag(&self.play, "verified").await?;
+        ensure!(verified == digest, "the tag is on {verified}");
         Ok(())
     }
 }
@@ -155,6 +166,11 @@ impl Act for Promote {
         ensure!(
             after["history"][0]["outcome"] == "Succeeded" && after["history"][0]["image"]["digest"] == image,
             "{after:#}"
+        );
+        let jobs = jobs(&theatre.play).await?.len();
+        ensure!(
+            u64::try_from(jobs)? == number(after),
+            "it was verified {jobs} times: {after:#}"
         );
         theatre.runs(&after["current"]["digest"]).await
     }

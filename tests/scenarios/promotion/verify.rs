@@ -7,7 +7,7 @@ use std::sync::{
 
 use anyhow::{Context as _, Result, ensure};
 use aws_sdk_ecr::types::ImageIdentifier;
-use bed::Behaviour;
+use bed::{Behaviour, Effect, Fault};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -16,23 +16,23 @@ use tokio::{
 };
 
 use super::play::{Play, workloads};
-use crate::support::{OWNER, run};
+use crate::support::{OWNER, REGION, run};
 
 /// A verification by a Job of this image.
-fn job(image: &str) -> Value {
+pub(super) fn job(image: &str) -> Value {
     json!({ "job": { "spec": { "backoffLimit": 0, "template": { "spec": {
         "restartPolicy": "Never", "containers": [{ "name": "check", "image": image }],
     } } } }, "timeout": "40s" })
 }
 
 /// The Jobs of a play.
-async fn jobs(play: &Play) -> Result<Vec<Value>> {
+pub(super) async fn jobs(play: &Play) -> Result<Vec<Value>> {
     let jobs: Value = serde_json::from_str(&play.kubectl(&["get", "jobs", "-o", "json"]).await?)?;
     Ok(jobs["items"].as_array().cloned().unwrap_or_default())
 }
 
 /// Where a tag is.
-async fn tag(play: &Play, tag: &str) -> Result<String> {
+pub(super) async fn tag(play: &Play, tag: &str) -> Result<String> {
     let id = ImageIdentifier::builder().image_tag(tag).build();
     let describe = play.scene.ecr().await?.describe_images();
     let answer = describe.repository_name(&play.repository).image_ids(id).send().await;
@@ -169,7 +169,7 @@ fn a_query_decides_whether_an_image_is_good() -> Result<()> {
         let _operator = stage.operator_with("verify-query", cluster, OWNER, &args).await?;
         let play = Play::open_on(stage, cluster, "verify-query").await?;
         play.scene.settled("copies", json!({})).await?;
-        super::copying::let_copy(&play.scene, crate::support::REGION).await?;
+        super::copying::let_copy(&play.scene, REGION).await?;
         let first = play.push("1.0.0").await?;
         prometheus.gives("0.001");
         play.promote(json!({
@@ -283,6 +283,45 @@ fn the_spec_pins_an_image_and_forbids_one() -> Result<()> {
         play.runs(&digest).await?;
         let status = play.status().await?;
         ensure!(status["hold"].is_null(), "{status:#}");
+        Ok(())
+    })
+}
+
+/// On a cluster without pods: the promotion copies, and tags the copy.
+#[test]
+fn killed_when_it_has_moved_the_tag_the_operator_knows_it_for_its_own() -> Result<()> {
+    run(async |stage| {
+        let cluster = stage.bare_cluster("verify-kill").await?;
+        let operator = stage.rare_operator("verify-kill", cluster).await?;
+        let play = Play::open_on(stage, cluster, "verify-kill").await?;
+        super::copying::let_copy(&play.scene, REGION).await?;
+        play.scene.settled("copies", json!({})).await?;
+        let copies = Play {
+            repository: "verify-kill/copies".to_owned(),
+            scene: play.scene.clone(),
+            uri: String::new(),
+        };
+        let first = play.push("1.0.0").await?;
+        play.promote(json!({
+            "targets": null, "copyTo": { "repositoryRef": { "name": "copies" } },
+            "onVerified": { "tag": "verified" }, "interval": "1d",
+        }))
+        .await?;
+        let tagged = |digest: String| move |status: &Value| status["verifiedTag"]["digest"] == digest.as_str();
+        play.until("the first to be tagged", tagged(first)).await?;
+        let hold = Fault::new("PutImage", Effect::Hold).after();
+        let hold = stage.aws.inject(&hold.registry(&play.scene.account, REGION)).await?;
+        let second = play.push("1.1.0").await?;
+        play.look().await?;
+        stage.aws.held(&hold, super::play::LIMIT).await?;
+        operator.kill();
+        stage.aws.remove_fault(&hold).await?;
+        ensure!(tag(&copies, "verified").await? == second, "it was moved before");
+        operator.restart().await?;
+        play.until("the second to be tagged", tagged(second.clone())).await?;
+        ensure!(tag(&copies, "verified").await? == second, "it was moved again");
+        let others = play.scene.events("app", "TagMovedByOther").await?;
+        ensure!(others.is_empty(), "{others:?}");
         Ok(())
     })
 }
