@@ -56,6 +56,8 @@ impl Default for Copies {
 #[derive(Debug)]
 struct Task {
     handle: AbortHandle,
+    /// The number of the rollout that began it.
+    rollout: u64,
     end: Option<(Instant, Result<Copied, CopyError>)>,
 }
 
@@ -74,12 +76,14 @@ impl Copies {
         });
     }
 
-    fn progress(&self, uid: &str, digest: &Digest) -> Progress {
+    fn progress(&self, uid: &str, digest: &Digest, rollout: u64) -> Progress {
         let tasks = self.tasks();
         let Some(task) = tasks.get(&(uid.to_owned(), digest.clone())) else {
             return Progress::NotStarted;
         };
         match &task.end {
+            // What hindered an earlier rollout may be mended by now, and what that one has copied may be gone.
+            Some(_) if task.rollout != rollout => Progress::NotStarted,
             None => Progress::Running("its blobs are on their way".into()),
             Some((_, Ok(_))) => Progress::Done,
             Some((when, Err(error))) if error.can_heal() || error.reason() == Reason::Denied => {
@@ -104,8 +108,14 @@ impl Copies {
 impl Run<'_> {
     pub(super) fn look_at_copy(&mut self, image: &ImageStatus) {
         let uid = self.object.uid().unwrap_or_default();
-        let progress = self.ctx.world.promoting.copies.progress(&uid, &image.digest);
+        let copies = &self.ctx.world.promoting.copies;
+        let progress = copies.progress(&uid, &image.digest, self.rollout());
         self.facts.copy = Some((image.digest.clone(), progress));
+    }
+
+    /// The number of the rollout under way.
+    fn rollout(&self) -> u64 {
+        self.status.rollout.as_ref().map_or(0, |rollout| rollout.id)
     }
 
     /// Begins a copy; one that is under way goes on.
@@ -113,7 +123,7 @@ impl Run<'_> {
         self.facts.copy = None;
         let uid = self.object.uid().unwrap_or_default();
         let copies = &self.ctx.world.promoting.copies;
-        if copies.progress(&uid, &image.digest) != Progress::NotStarted {
+        if copies.progress(&uid, &image.digest, self.rollout()) != Progress::NotStarted {
             return Ok(());
         }
         let way = self.place()?;
@@ -159,6 +169,7 @@ impl Run<'_> {
             key,
             Task {
                 handle: handle.abort_handle(),
+                rollout: self.rollout(),
                 end: None,
             },
         );
