@@ -14,6 +14,8 @@ pub(crate) struct Facts {
     pub targets: Option<Vec<TargetFacts>>,
     pub baseline: Option<Origin>,
     pub selection: Option<Selection>,
+    /// Whether `status.current` is still in the repository; told together with `selection`, where it is known.
+    pub running: Option<(Digest, Presence)>,
     pub gates: Option<(Digest, Vec<Closed>)>,
     /// What the scan gate has against a running image.
     pub regression: Option<(Digest, Option<String>)>,
@@ -72,7 +74,8 @@ pub(crate) enum Selection {
     Unknown(String),
 }
 
-/// Whether an image that is to run again is still there. Not being able to ask is no reason not to go back to it.
+/// Whether an image that runs, or is to run again, is still there. Not being able to ask is no reason not to go back to
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Presence {
     There,

@@ -1,0 +1,453 @@
+//! Images that fail, and the way back.
+
+use super::{promotions::forbid, *};
+use crate::control::reason::Reason;
+
+fn one() -> World {
+    World::new(&["app"], &json!({}))
+}
+
+fn two(order: &str) -> World {
+    let mut world = World::new(&["app", "worker"], &json!({}));
+    world.spec.rollout.order = serde_json::from_value(json!(order)).unwrap();
+    world
+}
+
+/// Image 2 fails in this way: back to 1, and 2 is not tried again until somebody asks.
+fn fails(start: impl Fn() -> World, nature: Nature) {
+    play(start, |world| {
+        world.calm();
+        world.push_as(2, nature);
+        let rest = world.calm();
+        world.assert_runs(1);
+        assert_eq!(world.last_good(), Some(digest(1)), "{nature:?}");
+        assert_eq!(world.rejected(), [digest(2)].into(), "{nature:?}");
+        assert_eq!(world.workload("app").rejected, [digest(2)], "{nature:?}");
+        assert_eq!(world.hold(), Some(HoldKind::RolledBack));
+        assert_eq!(rest.verdict.reason(), Reason::Settled);
+        assert_eq!(world.status.last_rollout, 2, "{nature:?} loops");
+        let failed = world
+            .status
+            .history
+            .iter()
+            .find(|entry| entry.image.digest == digest(2));
+        assert_eq!(failed.unwrap().outcome, Outcome::Failed);
+        world.push(3);
+        world.calm();
+        world.assert_runs(3);
+        assert_eq!(world.hold(), None);
+    });
+}
+
+#[test]
+fn a_crash_a_timeout_restarts_and_pull_errors_take_the_targets_back() {
+    for nature in [Nature::Crashes, Nature::Hangs, Nature::Restarts, Nature::CannotBePulled] {
+        fails(one, nature);
+    }
+}
+
+#[test]
+fn a_failed_verification_takes_the_targets_back() {
+    let start = || {
+        World::new(
+            &["app"],
+            &json!({"verification": [{"job": {"spec": {}}}, {"job": {"spec": {}}}]}),
+        )
+    };
+    fails(start, Nature::FailsItsCheck);
+}
+
+#[test]
+fn several_targets_are_taken_back_together() {
+    fails(|| two("Together"), Nature::Crashes);
+    fails(|| two("InOrder"), Nature::Crashes);
+}
+
+#[test]
+fn in_order_the_second_target_is_not_touched_when_the_first_fails() {
+    let mut world = two("InOrder");
+    world.calm();
+    world.push_as(2, Nature::Hangs);
+    world.calm();
+    assert!(!world.writes.contains(&("worker".into(), digest(2))));
+    world.assert_runs(1);
+}
+
+#[test]
+fn a_copy_that_fails_leaves_the_targets_and_is_tried_again_after_resume() {
+    let start = || World::new(&["app"], &json!({"copyTo": {"repositoryRef": {"name": "copy"}}}));
+    play(start, |world| {
+        world.calm();
+        world.push_as(2, Nature::CannotBeCopied);
+        world.calm();
+        assert!(world.writes.is_empty());
+        assert_eq!(world.status.last_rollout, 1);
+        world.natures.clear();
+        world.ask("resume", "");
+        world.calm();
+        world.assert_runs(2);
+    });
+}
+
+#[test]
+fn a_pin_whose_copy_fails_is_not_tried_for_ever() {
+    let start = || World::new(&["app"], &json!({"copyTo": {"repositoryRef": {"name": "copy"}}}));
+    let mut world = start();
+    world.calm();
+    world.push_as(2, Nature::CannotBeCopied);
+    world.edit(|spec| spec.pin = Some(super::promotions::pin(2)));
+    assert_eq!(world.calm().verdict.reason(), Reason::Failed);
+    assert_eq!(world.status.last_rollout, 1);
+}
+
+#[test]
+fn the_first_copy_that_fails_is_not_ready() {
+    let mut world = World::new(&[], &json!({"copyTo": {"repositoryRef": {"name": "copy"}}}));
+    world.natures.insert(digest(1), Nature::CannotBeCopied);
+    assert_eq!(world.calm().verdict.reason(), Reason::Failed);
+}
+
+#[test]
+fn without_an_earlier_good_image_a_failed_one_stays_until_a_newer_one() {
+    let start = || {
+        let mut world = one();
+        world.workload("app").digest = None;
+        world.natures.insert(digest(1), Nature::Crashes);
+        world
+    };
+    play(start, |world| {
+        let rest = world.calm();
+        assert_eq!(rest.verdict.reason(), Reason::Failed);
+        world.assert_runs(1);
+        assert_eq!(world.last_good(), None);
+        assert_eq!(world.hold(), Some(HoldKind::Failed));
+        assert_eq!(world.status.last_rollout, 1);
+        world.push(2);
+        world.calm();
+        world.assert_runs(2);
+    });
+}
+
+#[test]
+fn a_last_good_image_that_is_archived_or_gone_is_not_gone_back_to() {
+    for presence in [Presence::Archived, Presence::Gone] {
+        play(one, |world| {
+            world.calm();
+            world.store(1, &presence);
+            world.push_as(2, Nature::Crashes);
+            let rest = world.calm();
+            world.assert_runs(2);
+            assert_eq!(rest.verdict.reason(), Reason::Failed);
+            let message = rest.verdict.to_string();
+            assert!(
+                message.contains("CrashLoopBackOff") && message.contains("1.1.0"),
+                "{message}"
+            );
+            world.push(3);
+            world.calm();
+            world.assert_runs(3);
+        });
+    }
+}
+
+#[test]
+fn no_registry_is_needed_to_go_back() {
+    play(one, |world| {
+        world.calm();
+        world.push_as(2, Nature::Crashes);
+        world.until("2 runs", |world| world.runs() == [Some(digest(2))]);
+        world.registry_is_down = true;
+        world.calm();
+        world.assert_runs(1);
+        assert_eq!(world.rejected(), [digest(2)].into());
+    });
+}
+
+#[test]
+fn a_rollback_that_fails_itself_ends() {
+    play(one, |world| {
+        world.calm();
+        world.push_as(2, Nature::Crashes);
+        world.natures.insert(digest(1), Nature::Crashes);
+        let rest = world.calm();
+        assert_eq!(rest.verdict.reason(), Reason::Failed);
+        world.assert_runs(1);
+        assert_eq!(world.status.last_rollout, 2);
+    });
+}
+
+#[test]
+fn without_rollback_a_failed_image_stays_where_it_is_and_nowhere_else() {
+    let start = || {
+        let mut world = two("InOrder");
+        world.spec.rollback.on_failure = false;
+        world
+    };
+    play(start, |world| {
+        world.calm();
+        world.push_as(2, Nature::Crashes);
+        let rest = world.calm();
+        assert_eq!(rest.verdict.reason(), Reason::Failed);
+        assert_eq!(world.runs(), [Some(digest(2)), Some(digest(1))]);
+        assert_eq!(world.last_good(), Some(digest(1)));
+        world.ask("rollback", "");
+        world.calm();
+        world.assert_runs(1);
+    });
+}
+
+#[test]
+fn a_hold_until_resume_outlasts_newer_images() {
+    let start = || World::new(&["app"], &json!({"rollback": {"until": "Resume"}}));
+    play(start, |world| {
+        world.calm();
+        world.push_as(2, Nature::Crashes);
+        world.calm();
+        world.push(3);
+        world.calm();
+        world.assert_runs(1);
+        world.ask("resume", "");
+        world.calm();
+        world.assert_runs(3);
+    });
+}
+
+#[test]
+fn pods_that_come_and_go_do_not_put_off_the_end_for_ever() {
+    let mut world = one();
+    world.calm();
+    world.push(2);
+    world.until("it is watched", |world| {
+        world.status.phase.as_deref() == Some("Stabilizing")
+    });
+    for _ in 0..60 {
+        if world
+            .status
+            .rollout
+            .as_ref()
+            .is_none_or(|it| it.kind == RolloutKind::Rollback)
+        {
+            break;
+        }
+        // Not ready again, and healthy a moment later.
+        let now = world.now;
+        world.workload("app").since = now;
+        world.round();
+        world.round();
+    }
+    world.calm();
+    world.assert_runs(1);
+    assert_eq!(world.rejected(), [digest(2)].into());
+}
+
+#[test]
+fn a_verification_is_not_disturbed_by_a_pod_that_comes_back() {
+    let mut world = World::new(
+        &["app"],
+        &json!({"rollout": {"timeout": "10s", "stabilization": "0s"}, "verification": [{"job": {"spec": {}}, "timeout": "1h"}]}),
+    );
+    world.calm();
+    world.push(2);
+    world.until("it is verified", |world| {
+        world.status.phase.as_deref() == Some("Verifying")
+    });
+    // Later than the time that a rollout may take, a pod is not ready, as when the workload is scaled up.
+    world.now += SignedDuration::from_secs(3);
+    let now = world.now;
+    world.workload("app").since = now;
+    world.calm();
+    world.assert_runs(2);
+    assert_eq!(world.last_good(), Some(digest(2)));
+}
+
+#[test]
+fn every_rollout_is_verified_on_its_own() {
+    let mut world = World::new(
+        &["app"],
+        &json!({"rollout": {"timeout": "60s", "stabilization": "0s"}, "verification": [{"job": {"spec": {}}}]}),
+    );
+    world.calm();
+    for number in 2..5 {
+        world.push(number);
+        world.calm();
+    }
+    let verified: BTreeSet<Digest> = world.checks.values().map(|(digest, _)| digest.clone()).collect();
+    assert_eq!(verified, [digest(2), digest(3), digest(4)].into());
+}
+
+#[test]
+fn three_reverts_contest_a_target_until_resume() {
+    play(one, |world| {
+        world.push(2);
+        world.calm();
+        world.fighter = Some(digest(1));
+        world.react();
+        let rest = world.calm();
+        assert_eq!(rest.verdict.reason(), Reason::Contested);
+        let message = rest.verdict.to_string();
+        assert!(
+            message.contains("argocd-controller") && message.contains("Tell Argo CD"),
+            "{message}"
+        );
+        let writes = world.writes.len();
+        world.calm();
+        assert_eq!(world.writes.len(), writes);
+        world.fighter = None;
+        world.ask("resume", "");
+        world.calm();
+        world.assert_runs(2);
+    });
+}
+
+#[test]
+fn reverts_are_told_once_each_and_three_are_enough() {
+    let mut world = one();
+    world.push(2);
+    world.calm();
+    let writes = world.writes.len();
+    world.fighter = Some(digest(1));
+    world.react();
+    world.calm();
+    assert_eq!(world.was_told("ImageReverted"), 3);
+    assert_eq!(world.writes.len(), writes + 2);
+}
+
+#[test]
+fn an_edit_of_the_spec_begins_anew_with_a_contested_target() {
+    let mut world = one();
+    world.push(2);
+    world.calm();
+    world.fighter = Some(digest(1));
+    world.react();
+    world.calm();
+    world.fighter = None;
+    world.edit(|spec| spec.history_limit = 5);
+    world.calm();
+    world.assert_runs(2);
+}
+
+#[test]
+fn reverts_that_are_far_apart_are_set_back_each_time() {
+    let mut world = one();
+    world.push(2);
+    world.calm();
+    for _ in 0..6 {
+        world.set_as("app", 1, "argocd-controller", false);
+        world.calm();
+        world.assert_runs(2);
+        world.now += SignedDuration::from_mins(11);
+    }
+}
+
+#[test]
+fn a_workload_that_was_created_again_is_written_without_being_counted() {
+    play(one, |world| {
+        world.push(2);
+        world.calm();
+        for uid in 10..15 {
+            let now = world.now;
+            let workload = world.workload("app");
+            workload.uid = uid;
+            workload.change(Some(digest(1)), now);
+            workload.rejected.clear();
+            world.calm();
+            world.assert_runs(2);
+        }
+        assert_eq!(world.was_told("ImageReverted"), 0);
+    });
+}
+
+#[test]
+fn a_contested_target_does_not_keep_the_others_from_going_back() {
+    let mut world = World::new(&["app", "worker"], &json!({}));
+    world.calm();
+    world.fighter = Some(digest(9));
+    world.natures.insert(digest(2), Nature::Hangs);
+    world.push(2);
+    world.until("it is contested", |world| {
+        world.status.phase.as_deref() == Some("Contested")
+    });
+    world.calm_enough();
+    assert_eq!(world.runs()[1], Some(digest(1)), "{}", world.last_moves());
+}
+
+fn scanned(rolls_back: bool) -> World {
+    World::new(
+        &["app"],
+        &json!({"gates": {"scan": {}}, "rollback": {"onScanRegression": rolls_back}}),
+    )
+}
+
+#[test]
+fn findings_that_appear_later_are_told_once() {
+    play(
+        || scanned(false),
+        |world| {
+            world.push(2);
+            world.calm();
+            world.regressions.insert(digest(2), "CVE-1 is critical".into());
+            world.calm();
+            world.assert_runs(2);
+            assert!(world.status.regression.is_some());
+            world.regressions.clear();
+            world.calm();
+            assert!(world.status.regression.is_none());
+        },
+    );
+    let mut world = scanned(false);
+    world.push(2);
+    world.calm();
+    world.regressions.insert(digest(2), "x".repeat(3_000));
+    world.calm();
+    world.calm();
+    assert_eq!(world.was_told("ScanRegression"), 1);
+}
+
+#[test]
+fn findings_that_appear_later_take_the_targets_back_where_that_is_asked_for() {
+    play(
+        || scanned(true),
+        |world| {
+            world.push(2);
+            world.calm();
+            world.regressions.insert(digest(2), "CVE-1 is critical".into());
+            world.calm();
+            world.assert_runs(1);
+            assert_eq!(world.rejected(), [digest(2)].into());
+            assert_eq!(world.last_good(), Some(digest(1)));
+        },
+    );
+}
+
+#[test]
+fn findings_with_nothing_to_go_back_to_are_told_once_and_the_image_stays() {
+    play(
+        || scanned(true),
+        |world| {
+            world.push(2);
+            world.calm();
+            world.store(1, &Presence::Archived);
+            world.regressions.insert(digest(2), "CVE-1 is critical".into());
+            let rest = world.calm();
+            world.assert_runs(2);
+            assert_eq!(rest.verdict.reason(), Reason::Failed);
+            assert!(rest.verdict.to_string().contains("archived"));
+            assert!(world.rejected().is_empty());
+        },
+    );
+}
+
+#[test]
+fn an_image_that_is_forbidden_with_nothing_to_go_back_to_stays_and_is_not_written_again() {
+    play(one, |world| {
+        world.calm();
+        world.edit(|spec| spec.reject = vec![forbid(1)]);
+        let rest = world.calm();
+        assert_eq!(rest.verdict.reason(), Reason::Failed);
+        world.assert_runs(1);
+        assert!(world.writes.is_empty());
+        world.push(2);
+        world.calm();
+        world.assert_runs(2);
+    });
+}
