@@ -80,18 +80,22 @@ pub(super) fn by_person(state: &State<'_>, status: &ImagePromotionStatus) -> Opt
         by: Actor::Workload,
     };
     ledger::enter(&mut status, state.spec(), entry);
-    let note = match &status.hold {
-        Some(_) => format!("{reason}: taken for a rollback, and nothing else is rolled out until the hold ends"),
-        None => format!("{reason}: that is what the policy picks, so the promotion goes on from there"),
+    let (event, note) = match &status.hold {
+        Some(_) => (
+            "RolledBackByHand",
+            format!("{reason}: taken for a rollback, and nothing else is rolled out until the hold ends"),
+        ),
+        None => (
+            "SetByHand",
+            format!("{reason}: that is what the policy picks, so the promotion goes on from there"),
+        ),
     };
-    Some(record(
-        status,
-        [Told {
-            is_warning: false,
-            reason: "SetByHand",
-            note,
-        }],
-    ))
+    let told = Told {
+        is_warning: false,
+        reason: event,
+        note,
+    };
+    Some(record(status, [told]))
 }
 
 /// The image that a person has set a target to, if it is one that the promotion may run.

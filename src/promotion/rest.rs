@@ -11,7 +11,7 @@ use super::{
     person,
 };
 use crate::{
-    api::promotion::{HoldKind, ImagePromotionStatus, ImageStatus, TargetPhase},
+    api::promotion::{HoldKind, ImagePromotionStatus, ImageStatus, TargetPhase, TargetStatus},
     control::{plan::Verdict, reason::Reason},
 };
 
@@ -32,6 +32,7 @@ pub(super) fn rest(state: &State<'_>, mut status: ImagePromotionStatus) -> Move 
     if let Some(moved) = keep::keep(state, &mut status) {
         return moved;
     }
+    heal(&mut status);
     match unfit {
         Some((phase, verdict)) => stand(status, phase, verdict, None),
         None => settle(state, status),
@@ -68,6 +69,23 @@ fn unfit(state: &State<'_>, status: &ImagePromotionStatus) -> Option<(&'static s
         _ => Verdict::blocked(reason, message),
     };
     Some((phase, verdict))
+}
+
+/// A way back that failed for want of time, as when nodes were short, may succeed later by itself.
+fn heal(status: &mut ImagePromotionStatus) {
+    let Some(good) = status.last_good.as_ref().map(|image| image.digest.clone()) else {
+        return;
+    };
+    let runs = status.current.as_ref().is_some_and(|image| image.digest == good);
+    let is_healthy =
+        |target: &TargetStatus| target.phase == TargetPhase::Healthy && target.digest.as_ref() == Some(&good);
+    if let Some(hold) = &mut status.hold
+        && hold.kind == HoldKind::Failed
+        && runs
+        && status.targets.iter().all(is_healthy)
+    {
+        hold.kind = HoldKind::RolledBack;
+    }
 }
 
 /// Nothing to do.
@@ -157,7 +175,7 @@ fn wrong(state: &State<'_>, status: &ImagePromotionStatus, current: &ImageStatus
 fn words(state: &State<'_>, status: &ImagePromotionStatus, current: &ImageStatus, waits: String) -> Vec<String> {
     let mut words = vec![format!("{} runs", spoken(current))];
     // A rollout that is over can come to harm later; that is for the cluster's own means, and is only told.
-    let ails = |target: &&crate::api::promotion::TargetStatus| {
+    let ails = |target: &&TargetStatus| {
         target.phase != TargetPhase::Healthy || target.digest.as_ref() != Some(&current.digest)
     };
     if let Some(target) = status.targets.iter().find(ails) {

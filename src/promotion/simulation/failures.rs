@@ -61,6 +61,9 @@ fn a_failed_verification_takes_the_targets_back() {
 fn several_targets_are_taken_back_together() {
     fails(|| two("Together"), Nature::Crashes);
     fails(|| two("InOrder"), Nature::Crashes);
+    for order in ["Together", "InOrder"] {
+        fails(|| two(order), Nature::CrashesInWorker);
+    }
 }
 
 #[test]
@@ -173,6 +176,11 @@ fn a_rollback_that_fails_itself_ends() {
         assert_eq!(rest.verdict.reason(), Reason::Failed);
         world.assert_runs(1);
         assert_eq!(world.status.last_rollout, 2);
+        // It recovers by itself.
+        world.natures.remove(&digest(1));
+        let rest = world.calm();
+        assert_eq!(rest.verdict.reason(), Reason::Settled);
+        assert_eq!(world.hold(), Some(HoldKind::RolledBack));
     });
 }
 
@@ -193,6 +201,25 @@ fn without_rollback_a_failed_image_stays_where_it_is_and_nowhere_else() {
         world.ask("rollback", "");
         world.calm();
         world.assert_runs(1);
+    });
+}
+
+#[test]
+fn a_hold_lasts_while_the_newer_image_waits_for_a_gate() {
+    play(one, |world| {
+        world.calm();
+        world.push_as(2, Nature::Crashes);
+        world.calm();
+        world.push(3);
+        world.close(3, Gate::Scan);
+        world.calm();
+        world.assert_runs(1);
+        assert_eq!(world.hold(), Some(HoldKind::RolledBack));
+        assert_eq!(world.status.blocked_by.len(), 1);
+        world.closed.clear();
+        world.calm();
+        world.assert_runs(3);
+        assert_eq!(world.hold(), None);
     });
 }
 
@@ -262,17 +289,21 @@ fn a_verification_is_not_disturbed_by_a_pod_that_comes_back() {
 
 #[test]
 fn every_rollout_is_verified_on_its_own() {
-    let mut world = World::new(
-        &["app"],
-        &json!({"rollout": {"timeout": "60s", "stabilization": "0s"}, "verification": [{"job": {"spec": {}}}]}),
-    );
-    world.calm();
-    for number in 2..5 {
-        world.push(number);
+    // Without targets one rollout can follow another within one look.
+    let start = || {
+        World::new(
+            &[],
+            &json!({"targets": [], "onVerified": {"tag": "verified"}, "verification": [{"job": {"spec": {}}}]}),
+        )
+    };
+    play(start, |world| {
+        world.until("1 is verified", |world| !world.checks.is_empty());
+        world.push_as(2, Nature::FailsItsCheck);
         world.calm();
-    }
-    let verified: BTreeSet<Digest> = world.checks.values().map(|(digest, _)| digest.clone()).collect();
-    assert_eq!(verified, [digest(2), digest(3), digest(4)].into());
+        let verified: BTreeSet<Digest> = world.checks.values().map(|(digest, _)| digest.clone()).collect();
+        assert_eq!(verified, [digest(1), digest(2)].into());
+        assert_eq!(world.verified, Some(digest(1)));
+    });
 }
 
 #[test]
@@ -337,6 +368,24 @@ fn reverts_that_are_far_apart_are_set_back_each_time() {
         world.assert_runs(2);
         world.now += SignedDuration::from_mins(11);
     }
+}
+
+#[test]
+fn a_fight_that_was_won_is_forgotten_after_a_while() {
+    let mut world = one();
+    world.push(2);
+    world.calm();
+    world.fighter = Some(digest(1));
+    world.react();
+    world.calm();
+    world.fighter = None;
+    world.set_as("app", 2, "argocd-controller", false);
+    world.calm();
+    world.now += SignedDuration::from_mins(11);
+    world.calm();
+    world.set_as("app", 1, "argocd-controller", false);
+    world.calm();
+    world.assert_runs(2);
 }
 
 #[test]

@@ -137,3 +137,20 @@ fn an_undo_to_what_the_spec_forbids_is_set_back() {
         world.assert_runs(2);
     });
 }
+
+#[test]
+fn an_unknown_image_during_a_rollout_is_set_back_too() {
+    play(two, |world| {
+        world.push(3);
+        world.until("3 runs and was seen", |world| {
+            world
+                .status
+                .targets
+                .iter()
+                .any(|target| target.digest == Some(digest(3)))
+        });
+        world.set("app", 9);
+        world.calm();
+        world.assert_runs(3);
+    });
+}

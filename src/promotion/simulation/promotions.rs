@@ -59,6 +59,30 @@ fn the_first_image_goes_to_targets_that_run_something_else() {
 }
 
 #[test]
+fn targets_that_run_different_images_have_no_image_to_go_back_to() {
+    let start = || {
+        let mut world = World::new(&["app", "worker"], &json!({}));
+        world.push(2);
+        world.workload("worker").digest = Some(digest(2));
+        world
+    };
+    play(start, |world| {
+        world.calm();
+        world.assert_runs(2);
+        assert_eq!(world.status.history.len(), 1);
+    });
+}
+
+#[test]
+fn an_unhealthy_baseline_is_not_taken_for_good() {
+    let mut world = one();
+    world.natures.insert(digest(1), Nature::Crashes);
+    world.calm();
+    assert_eq!(world.current(), Some(digest(1)));
+    assert_eq!(world.last_good(), None);
+}
+
+#[test]
 fn a_promotion_that_was_created_again_does_not_go_to_what_was_taken_back() {
     play(one, |world| {
         world.calm();

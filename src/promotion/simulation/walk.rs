@@ -5,9 +5,10 @@ use super::{
     *,
 };
 
-const NATURES: [Nature; 7] = [
+const NATURES: [Nature; 8] = [
     Nature::Sound,
     Nature::Crashes,
+    Nature::CrashesInWorker,
     Nature::Hangs,
     Nature::Restarts,
     Nature::CannotBePulled,
@@ -48,7 +49,7 @@ fn event(world: &mut World, random: &mut fastrand::Rng) {
             let nature = if random.bool() {
                 Nature::Sound
             } else {
-                NATURES[random.usize(0..7)]
+                NATURES[random.usize(0..8)]
             };
             world.push_as(pushed + 1, nature);
         }
@@ -89,7 +90,7 @@ fn event(world: &mut World, random: &mut fastrand::Rng) {
         18 => world.now += SignedDuration::from_secs(random.i64(1..900)),
         19 => world.kill = Some(Kill::Before(world.moves + random.usize(1..12))),
         20 => world.kill = Some(Kill::After(world.moves + random.usize(1..12))),
-        21 => drop(world.natures.insert(digest(some), NATURES[random.usize(0..7)])),
+        21 => drop(world.natures.insert(digest(some), NATURES[random.usize(0..8)])),
         _ => {
             let names = ["promote", "rollback", "pin", "reject", "resume", "approve"];
             let name = names[random.usize(0..names.len())];
