@@ -61,7 +61,7 @@ pub(super) fn go_back(
     if let (Some(rollout), Some(_)) = (status.rollout.clone(), back.rollout) {
         ledger::close(&mut status, spec, rollout, Outcome::Failed, back.reason.clone(), now);
     }
-    ledger::reject(spec, &mut status, back.from, &back.reason, back.by, now);
+    leave(spec, &mut status, back.from, &back.reason, back.by, now);
     ledger::hold(
         &mut status,
         HoldKind::RolledBack,
@@ -91,6 +91,21 @@ pub(super) fn go_back(
     record(status, [told])
 }
 
+/// The image is not to run again. What the spec forbids it can allow again, so the status does not remember that.
+fn leave(
+    spec: &ImagePromotionSpec,
+    status: &mut ImagePromotionStatus,
+    image: &ImageStatus,
+    reason: &str,
+    by: Actor,
+    now: Timestamp,
+) {
+    match by {
+        Actor::Spec => ledger::disown(spec, status, &image.digest),
+        Actor::Operator | Actor::Request | Actor::Workload => ledger::reject(spec, status, image, reason, by, now),
+    }
+}
+
 /// Something failed and there is no way back: the targets stay as they are, and no more is tried.
 pub(super) fn stay(
     spec: &ImagePromotionSpec,
@@ -103,7 +118,7 @@ pub(super) fn stay(
     if let Some(rollout) = status.rollout.take() {
         ledger::close(&mut status, spec, rollout, Outcome::Failed, reason.to_owned(), now);
     }
-    ledger::reject(spec, &mut status, image, reason, by, now);
+    leave(spec, &mut status, image, reason, by, now);
     ledger::hold(
         &mut status,
         HoldKind::Failed,

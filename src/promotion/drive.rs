@@ -39,17 +39,22 @@ pub(super) fn drive(state: &State<'_>, mut status: ImagePromotionStatus, rollout
 fn overruled(state: &State<'_>, status: &ImagePromotionStatus, rollout: &RolloutStatus) -> Option<Move> {
     let spec = state.spec();
     let goes_back = rollout.kind == RolloutKind::Rollback;
+    // There is room for one answer: once the way back was asked about, the pin has been, and waits for its end.
+    let asked = state.facts.presence.as_ref().map(|(digest, _)| digest);
+    let is_going_back = asked.is_some() && asked != spec.pin.as_ref().map(|pin| &pin.digest);
     if let Some(pin) = &spec.pin
         && !goes_back
         && pin.digest != rollout.image.digest
+        && !is_going_back
     {
         return choice::pinned(state, status, pin);
     }
     let entry = spec.reject.iter().find(|entry| entry.digest == rollout.image.digest)?;
     let reason = format!("spec.reject forbids it: {}", entry.reason);
-    let further = ledger::good_before(spec, status, &rollout.image.digest).filter(|_| goes_back);
-    Some(match further {
-        Some(good) => {
+    let good = ledger::good_before(spec, status, &rollout.image.digest);
+    let is_untouched = is_untouched(status, rollout);
+    Some(match good {
+        Some(good) if !is_untouched => {
             let back = Back {
                 from: &rollout.image,
                 to: good,
@@ -59,8 +64,21 @@ fn overruled(state: &State<'_>, status: &ImagePromotionStatus, rollout: &Rollout
             };
             go_back(spec, state.facts, status.clone(), back, state.now)
         }
-        None => fail(state, status.clone(), rollout, &reason),
+        None if !goes_back && !is_untouched => {
+            let reason = format!("{reason}; {NOWHERE}");
+            stay(spec, status.clone(), &rollout.image, &reason, Actor::Spec, state.now)
+        }
+        _ => fail(state, status.clone(), rollout, &reason),
     })
+}
+
+/// Said where there is no way back.
+const NOWHERE: &str = "there is no earlier good image to go back to";
+
+/// Whether no target can have the image yet, nor one of a rollout before it.
+fn is_untouched(status: &ImagePromotionStatus, rollout: &RolloutStatus) -> bool {
+    let digest = |image: &Option<ImageStatus>| image.as_ref().map(|image| image.digest.clone());
+    rollout.phase == Phase::Copying && digest(&rollout.from) == digest(&status.current)
 }
 
 fn copy(state: &State<'_>, mut status: ImagePromotionStatus, rollout: &RolloutStatus) -> Move {
@@ -237,9 +255,8 @@ fn fail(state: &State<'_>, mut status: ImagePromotionStatus, rollout: &RolloutSt
         let note = format!("going back to {} failed: {reason}", spoken(&rollout.image));
         return give_up(state, status, rollout, HoldKind::Failed, away, reason, note);
     }
-    let digest = |image: &Option<ImageStatus>| image.as_ref().map(|image| image.digest.clone());
-    if rollout.phase == Phase::Copying && digest(&rollout.from) == digest(&status.current) {
-        // Nothing was written to a target yet: they are where they would go back to.
+    if is_untouched(&status, rollout) {
+        // The targets are where they would go back to.
         let note = format!("{} was not rolled out: {reason}", spoken(&rollout.image));
         return give_up(
             state,
@@ -264,7 +281,7 @@ fn fail(state: &State<'_>, mut status: ImagePromotionStatus, rollout: &RolloutSt
             return go_back(spec, state.facts, status, back, state.now);
         }
         Some(_) => "spec.rollback.onFailure is false, so the targets stay as they are",
-        None => "there is no earlier good image to go back to",
+        None => NOWHERE,
     };
     let reason = format!("{reason}; {why}");
     stay(spec, status, &rollout.image, &reason, Actor::Operator, state.now)

@@ -204,13 +204,13 @@ pub(super) fn reject(
     );
     status.rejected.truncate(REJECTIONS);
     status.approvals.retain(|approval| approval.digest != image.digest);
-    // Promotions that follow this one rely on the last good image: a rejected one is none.
-    if status
-        .last_good
-        .as_ref()
-        .is_some_and(|good| good.digest == image.digest)
-    {
-        status.last_good = good_before(spec, status, &image.digest);
+    disown(spec, status, &image.digest);
+}
+
+/// An image no longer counts as good: promotions that follow this one rely on the last good image.
+pub(super) fn disown(spec: &ImagePromotionSpec, status: &mut ImagePromotionStatus, digest: &Digest) {
+    if status.last_good.as_ref().is_some_and(|good| good.digest == *digest) {
+        status.last_good = good_before(spec, status, digest);
     }
 }
 

@@ -197,7 +197,9 @@ impl World {
     fn calm(&mut self) -> Rest {
         for _ in 0..400 {
             let before = (self.status.clone(), self.writes.len(), self.told.len());
+            let is_still = self.workloads.iter().all(|it| self.now >= it.since + ROLLS);
             if let End::Rested(rest) = self.round()
+                && is_still
                 && rest.wake.is_none()
                 && before == (self.status.clone(), self.writes.len(), self.told.len())
             {

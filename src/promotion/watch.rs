@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    engine::{State, stand},
+    engine::{State, soon, stand},
     facts::{Health, TargetFacts},
     keep,
     moves::Move,
@@ -69,7 +69,10 @@ pub(super) fn targets(state: &State<'_>, status: &mut ImagePromotionStatus, roll
         return Targets::Move(Box::new(moved));
     }
     match (stuck, waiting) {
-        (Some((phase, verdict)), _) => Targets::Move(Box::new(stand(status.clone(), phase, verdict, None))),
+        (Some((phase, verdict)), waiting) => {
+            let wake = waiting.filter(|_| goes_back).map(|_| soon(state.now));
+            Targets::Move(Box::new(stand(status.clone(), phase, verdict, wake)))
+        }
         (None, Some((_, until))) if state.lacks_targets() && state.now >= until => {
             Targets::Failed("no workload of this namespace matches spec.targets".into())
         }

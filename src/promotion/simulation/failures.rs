@@ -104,6 +104,19 @@ fn a_pin_whose_copy_fails_is_not_tried_for_ever() {
 }
 
 #[test]
+fn a_pin_that_cannot_be_pulled_does_not_keep_a_failing_rollout_from_going_back() {
+    play(one, |world| {
+        world.calm();
+        world.push_as(2, Nature::Crashes);
+        world.until("2 runs", |world| world.runs() == [Some(digest(2))]);
+        world.edit(|spec| spec.pin = Some(super::promotions::pin(7)));
+        let rest = world.calm();
+        world.assert_runs(1);
+        assert_eq!(rest.verdict.reason(), Reason::Failed);
+    });
+}
+
+#[test]
 fn the_first_copy_that_fails_is_not_ready() {
     let mut world = World::new(&[], &json!({"copyTo": {"repositoryRef": {"name": "copy"}}}));
     world.natures.insert(digest(1), Nature::CannotBeCopied);

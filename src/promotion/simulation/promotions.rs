@@ -276,6 +276,12 @@ fn an_image_that_the_spec_rejects_is_left_at_rest_and_on_its_way() {
         world.edit(|spec| spec.reject.push(forbid(3)));
         world.calm();
         world.assert_runs(1);
+        // What the spec forbade it can allow again.
+        assert!(world.rejected().is_empty());
+        world.edit(|spec| spec.reject.clear());
+        world.ask("resume", "");
+        world.calm();
+        world.assert_runs(3);
     });
 }
 
