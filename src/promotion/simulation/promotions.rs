@@ -400,6 +400,33 @@ fn a_copy_alone_needs_no_target() {
     });
 }
 
+/// Whatever is given in `written` is in `read` too.
+fn assert_holds(read: &Value, written: &Value, at: &str) {
+    match written {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                assert_holds(&read[key], value, &format!("{at}.{key}"));
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                assert_holds(&read[index], item, &format!("{at}[{index}]"));
+            }
+        }
+        _ => assert_eq!(read, written, "{at}"),
+    }
+}
+
+#[test]
+fn the_manifest_of_the_guide_is_read_in_whole() {
+    let guide = include_str!("../../../docs/guides/promotion.md");
+    let (_, rest) = guide.split_once("```yaml\n").unwrap();
+    let (manifest, _) = rest.split_once("```").unwrap();
+    let written: Value = serde_yaml_ng::from_str(manifest).unwrap();
+    let spec: ImagePromotionSpec = serde_json::from_value(written["spec"].clone()).unwrap();
+    assert_holds(&serde_json::to_value(&spec).unwrap(), &written["spec"], "spec");
+}
+
 pub(super) fn pin(number: u32) -> crate::api::promotion::Pin {
     crate::api::promotion::Pin {
         digest: digest(number),
