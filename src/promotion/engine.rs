@@ -100,6 +100,13 @@ impl State<'_> {
         self.seen.is_empty() && !self.spec().targets.is_empty()
     }
 
+    /// Why the apiserver did not let a target be written, if it was tried in this look.
+    pub(super) fn refusal(&self, target: &TargetFacts) -> Option<&str> {
+        let is_it = |of: &TargetName| (of.kind, &of.name) == (target.kind, &target.name);
+        let refused = self.facts.refused_writes.iter().find(|(of, _)| is_it(of));
+        refused.map(|(_, message)| message.as_str())
+    }
+
     /// Whether a target was seen with this digest before.
     pub(super) fn had(&self, target: &TargetFacts, digest: &Digest) -> bool {
         let uid = target.found.as_ref().map(|found| found.uid.as_str());

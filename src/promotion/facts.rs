@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::moves::TargetName;
 use crate::api::{
     names::{Digest, Tag},
     promotion::{ImageStatus, TargetKind, Via},
@@ -24,6 +25,8 @@ pub(crate) struct Facts {
     pub named: Option<(String, Option<ImageStatus>)>,
     pub copy: Option<(Digest, Progress)>,
     pub check: Option<(u8, Progress)>,
+    /// Targets that the apiserver refused to write in this look, with its message; they are not written again in it.
+    pub refused_writes: Vec<(TargetName, String)>,
 }
 
 /// What the targets ran before the promotion did anything.

@@ -62,7 +62,7 @@ pub(super) fn write_back(
     image: &ImageStatus,
 ) -> Option<Move> {
     let found = target.found.as_ref()?;
-    if ledger::is_forbidden(state.spec(), &image.digest) {
+    if ledger::is_forbidden(state.spec(), &image.digest) || state.refusal(target).is_some() {
         return None;
     }
     if target.written.as_ref() == Some(&image.digest) || target.via == Via::Publish {

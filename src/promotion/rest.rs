@@ -3,7 +3,7 @@
 use super::{
     back::{Way, way},
     baseline, choice,
-    engine::{State, stand, waiting},
+    engine::{State, name, stand, waiting},
     facts::Selection,
     keep,
     ledger::spoken,
@@ -44,6 +44,7 @@ fn begin(state: &State<'_>, status: &mut ImagePromotionStatus) -> Option<Move> {
         return choice::candidate(state, status);
     };
     status.candidate = None;
+    status.requested = None;
     status.blocked_by.clear();
     let runs = status.current.as_ref().is_some_and(|image| image.digest == pin.digest);
     if runs { None } else { choice::pinned(state, status, pin) }
@@ -95,8 +96,11 @@ fn settle(state: &State<'_>, status: ImagePromotionStatus) -> Move {
     let wake = wake.filter(|_| !status.blocked_by.is_empty());
     let hold = status.hold.clone();
     if let Some(hold) = hold.as_ref().filter(|hold| hold.kind == HoldKind::Failed) {
-        let verdict = Verdict::blocked(Reason::Failed, hold.reason.clone());
-        return stand(status, "Failed", verdict, wake);
+        let message = match waits(state, &status) {
+            waits if waits.is_empty() => hold.reason.clone(),
+            waits => format!("{}; {waits}", hold.reason),
+        };
+        return stand(status, "Failed", Verdict::blocked(Reason::Failed, message), wake);
     }
     if let Some(pin) = &state.spec().pin
         && status.current.as_ref().map(|image| &image.digest) != Some(&pin.digest)
@@ -158,6 +162,13 @@ fn wrong(state: &State<'_>, status: &ImagePromotionStatus, current: &ImageStatus
         return Some(format!(
             "spec.reject forbids it ({reason}), and there is no earlier good image to go back to"
         ));
+    }
+    let refused = state
+        .seen
+        .iter()
+        .find_map(|target| Some((name(target), state.refusal(target)?)));
+    if let Some((target, message)) = refused {
+        return Some(format!("{target} does not, and could not be written: {message}"));
     }
     let rejection = status.rejected.iter().find(|entry| entry.digest == current.digest);
     if let Some(rejection) = rejection {

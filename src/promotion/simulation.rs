@@ -98,6 +98,8 @@ struct World {
     closed: BTreeMap<Digest, Vec<Closed>>,
     regressions: BTreeMap<Digest, String>,
     registry_is_down: bool,
+    /// Workloads that the apiserver does not let anybody write.
+    locked: BTreeSet<String>,
     /// The image that the followed tag is on, with a policy that follows one.
     followed: Option<Digest>,
     copied: BTreeSet<Digest>,
@@ -146,6 +148,7 @@ impl World {
             closed: BTreeMap::new(),
             regressions: BTreeMap::new(),
             registry_is_down: false,
+            locked: BTreeSet::new(),
             followed: None,
             copied: BTreeSet::new(),
             copying: BTreeSet::new(),

@@ -119,16 +119,18 @@ fn one(
     }
     let digest = Some(&rollout.image.digest);
     let runs = target.found.as_ref().and_then(|found| found.digest.as_ref()) == digest;
-    // One that had the image and was set to another is set back below, until it is contested.
-    let was_reverted = state.had(target, &rollout.image.digest) && target.written.as_ref() != digest;
-    if !runs && is_late && !was_reverted {
-        return One::Failed(format!("{what} did not get the image within {timeout}"));
-    }
+    // What was not written yet is written, however late: the operator may have been away.
     if !is_halted && let Some(moved) = keep::write_back(state, status, target, &rollout.image) {
         return One::Move(Box::new(moved));
     }
     if !runs {
-        return One::Waiting(format!("{what} waits for its owner to take the image up"), until);
+        let is_written = target.written.as_ref() == digest;
+        return match state.refusal(target) {
+            Some(message) if is_late => One::Failed(format!("{what} could not be written: {message}")),
+            Some(message) => One::Waiting(format!("{what} could not be written: {message}"), until),
+            None if is_late && is_written => One::Failed(format!("{what} did not get the image within {timeout}")),
+            None => One::Waiting(format!("{what} waits for its owner to take the image up"), until),
+        };
     }
     if let Some(reason) = failed(state, target, &what) {
         return One::Failed(reason);
@@ -189,8 +191,8 @@ fn deadline(state: &State<'_>, rollout: &RolloutStatus, entry: &TargetStatus, tu
 /// A copy takes the time it takes; the targets are timed from its end.
 fn copied_at(rollout: &RolloutStatus) -> Timestamp {
     match rollout.phase {
-        Phase::RollingOut => rollout.since,
-        Phase::Copying | Phase::Stabilizing | Phase::Verifying => rollout.started_at,
+        Phase::RollingOut | Phase::Stabilizing => rollout.since,
+        Phase::Copying | Phase::Verifying => rollout.started_at,
     }
 }
 

@@ -117,6 +117,79 @@ fn a_pin_that_cannot_be_pulled_does_not_keep_a_failing_rollout_from_going_back()
 }
 
 #[test]
+fn a_target_that_the_apiserver_does_not_let_be_written_takes_all_of_them_back() {
+    play(
+        || two("Together"),
+        |world| {
+            world.calm();
+            world.locked.insert("worker".into());
+            world.push(2);
+            world.calm();
+            world.assert_runs(1);
+            assert_eq!(world.rejected(), [digest(2)].into());
+            let reason = &world.status.rejected[0].reason;
+            assert!(reason.contains("exceeded quota"), "{reason}");
+        },
+    );
+}
+
+#[test]
+fn drift_that_cannot_be_set_back_is_not_ready() {
+    let mut world = one();
+    world.calm();
+    world.locked.insert("app".into());
+    world.set("app", 9);
+    let rest = world.calm();
+    assert_eq!(rest.verdict.reason(), Reason::Failed);
+    assert!(rest.verdict.to_string().contains("exceeded quota"));
+    world.locked.clear();
+    world.calm();
+    world.assert_runs(1);
+}
+
+#[test]
+fn an_operator_that_was_away_for_long_does_not_take_it_for_a_failure() {
+    let mut undisturbed = one();
+    undisturbed.push(2);
+    undisturbed.calm();
+    for number in 1..=undisturbed.moves {
+        let mut world = one();
+        world.push(2);
+        world.kill = Some(Kill::Before(number));
+        for _ in 0..100 {
+            if let End::Killed = world.round() {
+                world.now += SignedDuration::from_hours(2);
+            }
+        }
+        world.assert_runs(2);
+        assert!(
+            world.rejected().is_empty(),
+            "killed before {number}: {}",
+            world.last_moves()
+        );
+    }
+}
+
+#[test]
+fn a_workload_that_is_created_again_while_it_is_watched_is_written_again() {
+    let mut world = one();
+    world.spec.rollout.stabilization = "10m".parse().unwrap();
+    world.calm();
+    world.push(2);
+    world.until("it is watched", |world| {
+        world.status.phase.as_deref() == Some("Stabilizing")
+    });
+    world.now += SignedDuration::from_mins(5);
+    let now = world.now;
+    let workload = world.workload("app");
+    workload.uid = 77;
+    workload.change(Some(digest(1)), now);
+    world.calm();
+    world.assert_runs(2);
+    assert_eq!(world.last_good(), Some(digest(2)));
+}
+
+#[test]
 fn the_first_copy_that_fails_is_not_ready() {
     let mut world = World::new(&[], &json!({"copyTo": {"repositoryRef": {"name": "copy"}}}));
     world.natures.insert(digest(1), Nature::CannotBeCopied);

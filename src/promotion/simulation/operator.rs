@@ -189,6 +189,10 @@ impl World {
                     "a rejected image is written:\n{}",
                     self.last_moves()
                 );
+                if self.locked.contains(&target.name) {
+                    facts.refused_writes.push((target, "exceeded quota".into()));
+                    return;
+                }
                 self.writes.push((target.name.clone(), image.digest.clone()));
                 let now = self.now;
                 let workload = self.workload(&target.name);

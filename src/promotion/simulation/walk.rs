@@ -48,7 +48,7 @@ fn event(world: &mut World, random: &mut fastrand::Rng) {
     let pushed = u32::try_from(world.images.len()).unwrap();
     let some = random.u32(1..=pushed);
     let name = if random.bool() { "app" } else { "worker" };
-    match random.u8(0..25) {
+    match random.u8(0..26) {
         0..=3 => {
             let nature = if random.bool() {
                 Nature::Sound
@@ -94,6 +94,12 @@ fn event(world: &mut World, random: &mut fastrand::Rng) {
         18 => world.now += SignedDuration::from_secs(random.i64(1..900)),
         19 => world.kill = Some(Kill::Before(world.moves + random.usize(1..12))),
         20 => world.kill = Some(Kill::After(world.moves + random.usize(1..12))),
+        25 => {
+            world.locked.clear();
+            if random.bool() {
+                world.locked.insert(name.to_owned());
+            }
+        }
         24 => world.workload(name).is_owned = random.bool(),
         21 => drop(world.natures.insert(digest(some), NATURES[random.usize(0..8)])),
         _ => {
@@ -115,6 +121,7 @@ fn event(world: &mut World, random: &mut fastrand::Rng) {
 fn calm_down(world: &mut World) {
     world.fighter = None;
     world.registry_is_down = false;
+    world.locked.clear();
     world.closed.clear();
     for workload in &mut world.workloads {
         workload.exists = true;
