@@ -29,7 +29,14 @@ use crate::{
 impl Run<'_> {
     pub(super) async fn act(&mut self, action: &Action) -> Result<()> {
         match action {
-            Action::Write { target, image } => self.write_image(target, image).await,
+            Action::Write { target, image } => match self.write_image(target, image).await {
+                // The engine knows how long it may be tried.
+                Err(error @ Error::Refused { .. }) => {
+                    self.facts.refused_writes.push((target.clone(), error.to_string()));
+                    Ok(())
+                }
+                other => other,
+            },
             Action::MarkRejected { target, digests } => self.mark_rejected(target, digests).await,
             Action::Withdraw(target) => self.withdraw(target).await,
             Action::StartCopy(image) => self.start_copy(image),

@@ -248,6 +248,15 @@ impl Run<'_> {
             return Ok(Selection::Unknown(unready.clone()));
         }
         let images = self.images().await?;
+        if let Some(current) = self
+            .status
+            .current
+            .as_ref()
+            .filter(|_| self.object.spec.copy_to.is_none())
+        {
+            let presence = presence_of(images.image(&current.digest).as_ref());
+            self.facts.running = Some((current.digest.clone(), presence));
+        }
         let spec = &self.object.spec;
         let rejected = |digest: &Digest| ledger::is_rejected(spec, &self.status, digest);
         let mut ranking = match select::rank(&spec.source, images.images(), rejected) {
@@ -285,11 +294,7 @@ impl Run<'_> {
         };
         let presence = match asked {
             None => Presence::Unknown,
-            Some(None) => Presence::Gone,
-            Some(Some(image)) => match image.storage {
-                Storage::Active => Presence::There,
-                Storage::Archived | Storage::Activating => Presence::Archived,
-            },
+            Some(image) => presence_of(image.as_ref()),
         };
         self.facts.presence = Some((digest, presence));
         Ok(())
@@ -310,6 +315,15 @@ impl Run<'_> {
         };
         self.facts.named = Some((name, found));
         Ok(())
+    }
+}
+
+/// Whether an image that the registry tells of, or not, can be pulled.
+fn presence_of(image: Option<&crate::promotion::facts::Image>) -> Presence {
+    match image.map(|image| image.storage) {
+        None => Presence::Gone,
+        Some(Storage::Active) => Presence::There,
+        Some(Storage::Archived | Storage::Activating) => Presence::Archived,
     }
 }
 

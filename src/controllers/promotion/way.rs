@@ -39,7 +39,6 @@ pub(super) struct Way {
 
 /// A repository and the way to it.
 pub(super) struct Place {
-    pub registry: String,
     pub connection: Arc<Connection>,
     pub region: Region,
     pub name: RepositoryName,
@@ -184,7 +183,6 @@ fn enter(
         format!("{host}/{name}")
     });
     Ok(Ok(Place {
-        registry: registry_name,
         connection,
         region: registry.spec.region.clone(),
         name,
