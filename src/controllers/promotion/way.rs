@@ -109,9 +109,39 @@ impl<'a> From<&'a CopyTo> for Wanted<'a> {
     }
 }
 
+/// The names of the Registries that a promotion reads from and copies to, as far as they are known.
+pub(super) async fn registries(object: &ImagePromotion, ctx: &Context<World>) -> Result<Vec<String>> {
+    let namespace = object.namespace().unwrap_or_default();
+    let wanted = std::iter::once(Wanted::from(&object.spec.source)).chain(object.spec.copy_to.iter().map(Wanted::from));
+    let mut registries = Vec::new();
+    for wanted in wanted {
+        if let Ok((registry, _)) = resolve(&wanted, &namespace, ctx).await? {
+            registries.push(registry);
+        }
+    }
+    Ok(registries)
+}
+
 async fn named(wanted: &Wanted<'_>, namespace: &str, ctx: &Context<World>) -> Result<Result<Place, Verdict>> {
+    let (registry, name) = match resolve(wanted, namespace, ctx).await? {
+        Ok(resolved) => resolved,
+        Err(verdict) => return Ok(Err(verdict)),
+    };
+    let Some(found) = ctx.world.registry(&registry).await? else {
+        return Ok(Err(waiting(format!("Registry {registry} does not exist"))));
+    };
+    let labels = ctx.world.namespace(namespace).await?;
+    enter(&ctx.world, &found, registry, name, namespace, labels.as_ref())
+}
+
+/// The Registry and the name of the repository.
+async fn resolve(
+    wanted: &Wanted<'_>,
+    namespace: &str,
+    ctx: &Context<World>,
+) -> Result<Result<(String, RepositoryName), Verdict>> {
     let invalid = |message: String| Ok(Err(Verdict::blocked(Reason::Invalid, message)));
-    let (registry, name) = match (wanted.repository_ref, wanted.registry_ref, wanted.repository_name) {
+    let resolved = match (wanted.repository_ref, wanted.registry_ref, wanted.repository_name) {
         (Some(reference), None, None) => {
             let Some(repository) = repository(&ctx.world, namespace, &reference.name).await? else {
                 let message = format!("Repository {} does not exist in this namespace", reference.name);
@@ -125,11 +155,7 @@ async fn named(wanted: &Wanted<'_>, namespace: &str, ctx: &Context<World>) -> Re
         (None, Some(registry), Some(name)) => (registry.name.clone(), name.clone()),
         _ => return invalid("name either repositoryRef, or registryRef together with repositoryName".into()),
     };
-    let Some(found) = ctx.world.registry(&registry).await? else {
-        return Ok(Err(waiting(format!("Registry {registry} does not exist"))));
-    };
-    let labels = ctx.world.namespace(namespace).await?;
-    enter(&ctx.world, &found, registry, name, namespace, labels.as_ref())
+    Ok(Ok(resolved))
 }
 
 fn waiting(message: String) -> Verdict {
