@@ -271,6 +271,19 @@ fn a_rollback_that_fails_itself_ends() {
 }
 
 #[test]
+fn on_the_way_back_no_target_waits_for_its_turn() {
+    let mut world = two("InOrder");
+    world.calm();
+    world.push_as(2, Nature::CrashesInWorker);
+    world.until("2 runs", |world| world.runs() == [Some(digest(2)), Some(digest(2))]);
+    world.natures.insert(digest(1), Nature::Hangs);
+    world.until("it goes back", |world| {
+        world.status.phase.as_deref() == Some("RollingBack")
+    });
+    world.assert_runs(1);
+}
+
+#[test]
 fn without_rollback_a_failed_image_stays_where_it_is_and_nowhere_else() {
     let start = || {
         let mut world = two("InOrder");
@@ -496,12 +509,14 @@ fn a_workload_that_was_created_again_is_written_without_being_counted() {
 fn a_contested_target_does_not_keep_the_others_from_going_back() {
     let mut world = World::new(&["app", "worker"], &json!({}));
     world.calm();
+    world.push_as(2, Nature::Hangs);
+    world.until("2 runs", |world| world.runs() == [Some(digest(2)), Some(digest(2))]);
     world.fighter = Some(digest(9));
-    world.natures.insert(digest(2), Nature::Hangs);
-    world.push(2);
+    world.react();
     world.until("it is contested", |world| {
         world.status.phase.as_deref() == Some("Contested")
     });
+    assert_eq!(world.runs()[1], Some(digest(2)));
     world.calm_enough();
     assert_eq!(world.runs()[1], Some(digest(1)), "{}", world.last_moves());
 }
