@@ -48,8 +48,12 @@ pub(super) fn by_person(state: &State<'_>, status: &ImagePromotionStatus) -> Opt
         .candidate
         .as_ref()
         .is_some_and(|candidate| candidate.digest == image.digest);
-    status.hold = None;
-    if !is_wanted {
+    // The hold that began when this image was left ends with its return.
+    let is_undone = status
+        .hold
+        .take()
+        .is_some_and(|hold| hold.away_from.as_ref() == Some(&image.digest));
+    if !is_wanted && !is_undone {
         ledger::hold(
             &mut status,
             HoldKind::Person,
@@ -85,10 +89,7 @@ pub(super) fn by_person(state: &State<'_>, status: &ImagePromotionStatus) -> Opt
             "RolledBackByHand",
             format!("{reason}: taken for a rollback, and nothing else is rolled out until the hold ends"),
         ),
-        None => (
-            "SetByHand",
-            format!("{reason}: that is what the policy picks, so the promotion goes on from there"),
-        ),
+        None => ("SetByHand", format!("{reason}: the promotion goes on from there")),
     };
     let told = Told {
         is_warning: false,

@@ -2,6 +2,8 @@
 
 mod events;
 mod failures;
+mod fights;
+mod findings;
 mod operator;
 mod people;
 mod promotions;

@@ -271,6 +271,19 @@ fn a_rollback_that_fails_itself_ends() {
 }
 
 #[test]
+fn on_the_way_back_no_target_waits_for_its_turn() {
+    let mut world = two("InOrder");
+    world.calm();
+    world.push_as(2, Nature::CrashesInWorker);
+    world.until("2 runs", |world| world.runs() == [Some(digest(2)), Some(digest(2))]);
+    world.natures.insert(digest(1), Nature::Hangs);
+    world.until("it goes back", |world| {
+        world.status.phase.as_deref() == Some("RollingBack")
+    });
+    world.assert_runs(1);
+}
+
+#[test]
 fn without_rollback_a_failed_image_stays_where_it_is_and_nowhere_else() {
     let start = || {
         let mut world = two("InOrder");
@@ -390,186 +403,6 @@ fn every_rollout_is_verified_on_its_own() {
         assert_eq!(verified, [digest(1), digest(2)].into());
         assert_eq!(world.verified, Some(digest(1)));
     });
-}
-
-#[test]
-fn three_reverts_contest_a_target_until_resume() {
-    play(one, |world| {
-        world.push(2);
-        world.calm();
-        world.fighter = Some(digest(1));
-        world.react();
-        let rest = world.calm();
-        assert_eq!(rest.verdict.reason(), Reason::Contested);
-        let message = rest.verdict.to_string();
-        assert!(
-            message.contains("argocd-controller") && message.contains("Tell Argo CD"),
-            "{message}"
-        );
-        let writes = world.writes.len();
-        world.calm();
-        assert_eq!(world.writes.len(), writes);
-        world.fighter = None;
-        world.ask("resume", "");
-        world.calm();
-        world.assert_runs(2);
-    });
-}
-
-#[test]
-fn reverts_are_told_once_each_and_three_are_enough() {
-    let mut world = one();
-    world.push(2);
-    world.calm();
-    let writes = world.writes.len();
-    world.fighter = Some(digest(1));
-    world.react();
-    world.calm();
-    assert_eq!(world.was_told("ImageReverted"), 3);
-    assert_eq!(world.writes.len(), writes + 2);
-}
-
-#[test]
-fn an_edit_of_the_spec_begins_anew_with_a_contested_target() {
-    let mut world = one();
-    world.push(2);
-    world.calm();
-    world.fighter = Some(digest(1));
-    world.react();
-    world.calm();
-    world.fighter = None;
-    world.edit(|spec| spec.history_limit = 5);
-    world.calm();
-    world.assert_runs(2);
-}
-
-#[test]
-fn reverts_that_are_far_apart_are_set_back_each_time() {
-    let mut world = one();
-    world.push(2);
-    world.calm();
-    for _ in 0..6 {
-        world.set_as("app", 1, "argocd-controller", false);
-        world.calm();
-        world.assert_runs(2);
-        world.now += SignedDuration::from_mins(11);
-    }
-}
-
-#[test]
-fn a_fight_that_was_won_is_forgotten_after_a_while() {
-    let mut world = one();
-    world.push(2);
-    world.calm();
-    world.fighter = Some(digest(1));
-    world.react();
-    world.calm();
-    world.fighter = None;
-    world.set_as("app", 2, "argocd-controller", false);
-    world.calm();
-    world.now += SignedDuration::from_mins(11);
-    world.calm();
-    world.set_as("app", 1, "argocd-controller", false);
-    world.calm();
-    world.assert_runs(2);
-}
-
-#[test]
-fn a_workload_that_was_created_again_is_written_without_being_counted() {
-    play(one, |world| {
-        world.push(2);
-        world.calm();
-        for uid in 10..15 {
-            let now = world.now;
-            let workload = world.workload("app");
-            workload.uid = uid;
-            workload.change(Some(digest(1)), now);
-            workload.rejected.clear();
-            world.calm();
-            world.assert_runs(2);
-        }
-        assert_eq!(world.was_told("ImageReverted"), 0);
-    });
-}
-
-#[test]
-fn a_contested_target_does_not_keep_the_others_from_going_back() {
-    let mut world = World::new(&["app", "worker"], &json!({}));
-    world.calm();
-    world.fighter = Some(digest(9));
-    world.natures.insert(digest(2), Nature::Hangs);
-    world.push(2);
-    world.until("it is contested", |world| {
-        world.status.phase.as_deref() == Some("Contested")
-    });
-    world.calm_enough();
-    assert_eq!(world.runs()[1], Some(digest(1)), "{}", world.last_moves());
-}
-
-fn scanned(rolls_back: bool) -> World {
-    World::new(
-        &["app"],
-        &json!({"gates": {"scan": {}}, "rollback": {"onScanRegression": rolls_back}}),
-    )
-}
-
-#[test]
-fn findings_that_appear_later_are_told_once() {
-    play(
-        || scanned(false),
-        |world| {
-            world.push(2);
-            world.calm();
-            world.regressions.insert(digest(2), "CVE-1 is critical".into());
-            world.calm();
-            world.assert_runs(2);
-            assert!(world.status.regression.is_some());
-            world.regressions.clear();
-            world.calm();
-            assert!(world.status.regression.is_none());
-        },
-    );
-    let mut world = scanned(false);
-    world.push(2);
-    world.calm();
-    world.regressions.insert(digest(2), "x".repeat(3_000));
-    world.calm();
-    world.calm();
-    assert_eq!(world.was_told("ScanRegression"), 1);
-}
-
-#[test]
-fn findings_that_appear_later_take_the_targets_back_where_that_is_asked_for() {
-    play(
-        || scanned(true),
-        |world| {
-            world.push(2);
-            world.calm();
-            world.regressions.insert(digest(2), "CVE-1 is critical".into());
-            world.calm();
-            world.assert_runs(1);
-            assert_eq!(world.rejected(), [digest(2)].into());
-            assert_eq!(world.last_good(), Some(digest(1)));
-        },
-    );
-}
-
-#[test]
-fn findings_with_nothing_to_go_back_to_are_told_once_and_the_image_stays() {
-    play(
-        || scanned(true),
-        |world| {
-            world.push(2);
-            world.calm();
-            world.store(1, &Presence::Archived);
-            world.regressions.insert(digest(2), "CVE-1 is critical".into());
-            let rest = world.calm();
-            world.assert_runs(2);
-            assert_eq!(rest.verdict.reason(), Reason::Failed);
-            assert!(rest.verdict.to_string().contains("archived"));
-            assert!(world.rejected().is_empty());
-        },
-    );
 }
 
 #[test]

@@ -59,6 +59,8 @@ fn an_undo_of_the_undo_goes_on_as_before() {
         world.calm();
         world.assert_runs(2);
         assert!(world.rejected().is_empty(), "{}", world.last_moves());
+        assert_eq!(world.hold(), None);
+        assert_eq!(world.status.phase.as_deref(), Some("Promoted"));
         world.push_as(3, Nature::Crashes);
         world.calm();
         world.assert_runs(2);

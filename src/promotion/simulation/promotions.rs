@@ -251,6 +251,21 @@ fn a_pin_that_fails_is_taken_back_and_tried_again_on_request_only() {
 }
 
 #[test]
+fn a_pin_that_failed_and_is_removed_leaves_what_runs() {
+    play(one, |world| {
+        world.calm();
+        world.push_as(2, Nature::Crashes);
+        world.edit(|spec| spec.pin = Some(pin(2)));
+        world.calm();
+        world.edit(|spec| spec.pin = None);
+        let rest = world.calm();
+        world.assert_runs(1);
+        assert_eq!(reason(&rest), Reason::Settled);
+        assert_eq!(world.status.last_rollout, 2);
+    });
+}
+
+#[test]
 fn a_pin_to_an_image_that_is_not_there_is_refused() {
     play(one, |world| {
         world.calm();

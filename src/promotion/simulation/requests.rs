@@ -68,6 +68,23 @@ fn two_people_who_see_the_same_failure_do_not_go_back_twice() {
 }
 
 #[test]
+fn a_rollback_to_a_named_image_that_fails_at_first_may_recover() {
+    play(two, |world| {
+        world.push(3);
+        world.calm();
+        world.natures.insert(digest(1), Nature::Hangs);
+        world.ask("rollback", &long(1));
+        let rest = world.calm();
+        world.assert_runs(1);
+        assert_eq!(rest.verdict.reason(), Reason::Failed);
+        world.natures.clear();
+        let rest = world.calm();
+        assert_eq!(rest.verdict.reason(), Reason::Settled);
+        assert_eq!(world.last_good(), Some(digest(1)));
+    });
+}
+
+#[test]
 fn a_rollback_is_refused_in_words() {
     for (rest, prepare, answer) in [
         (long(7), None, "this promotion has not run"),
