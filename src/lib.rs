@@ -4,8 +4,10 @@
 //! - [`api`]: the objects users write; types, schemas and validation rules.
 //! - `control`: the loop every kind runs: observe, plan, apply, report. Knows no kind.
 //! - `controllers`: one folder a kind; `plan.rs` decides and is pure, `mod.rs` reads and acts.
+//! - `events`: what AWS tells over SQS becomes hints of where to look.
 //! - `document`: AWS's documents, parsed, compared by meaning, composed. Pure.
 //! - `promotion`: the engine of promotions: which image, what it waits for, the next move. Pure.
+//! - `oci`: images on their way from one registry to another.
 //! - `aws`: the talk with AWS; the only place that names its SDK.
 //! - [`cli`]: one file a command. `server`, `metrics`, `telemetry`: what the operator tells of itself.
 //! - [`generated`]: everything that is derived from the code and kept in the repository.
@@ -16,8 +18,10 @@ pub mod cli;
 mod control;
 mod controllers;
 mod document;
+mod events;
 pub mod generated;
 mod metrics;
+mod oci;
 mod promotion;
 mod server;
 mod telemetry;

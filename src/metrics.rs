@@ -62,6 +62,28 @@ struct RegistryLabels {
     registry: String,
 }
 
+/// Labels of messages on the queue of events.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EventLabels {
+    registry: String,
+    kind: &'static str,
+    outcome: &'static str,
+}
+
+/// Labels of polls that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EventFailureLabels {
+    registry: String,
+    result: String,
+}
+
+/// Labels of rollouts that ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RolloutLabels {
+    kind: String,
+    outcome: String,
+}
+
 type SecondsGauge = Gauge<f64, AtomicU64>;
 
 /// Every figure the operator gives. Cheap to clone.
@@ -78,9 +100,18 @@ pub(crate) struct Metrics {
     call_seconds: Family<OperationLabels, Histogram, fn() -> Histogram>,
     throttled: Family<OperationLabels, Counter>,
     inventory_age: Family<RegistryLabels, SecondsGauge>,
+    events: Family<EventLabels, Counter>,
+    event_age: Family<RegistryLabels, Histogram, fn() -> Histogram>,
+    event_failures: Family<EventFailureLabels, Counter>,
+    rollouts: Family<RolloutLabels, Counter>,
     leader: Gauge,
     /// When each registry was last listed; the gauge is worked out when it is asked for.
     listed: Arc<Mutex<HashMap<String, Instant>>>,
+}
+
+/// 10 ms to about 11 hours.
+fn waits() -> Histogram {
+    Histogram::new(exponential_buckets(0.01, 4.0, 12))
 }
 
 /// 5 ms to about 40 s.
@@ -103,6 +134,10 @@ impl Metrics {
             call_seconds: Family::new_with_constructor(seconds as fn() -> Histogram),
             throttled: Family::default(),
             inventory_age: Family::default(),
+            events: Family::default(),
+            event_age: Family::new_with_constructor(waits as fn() -> Histogram),
+            event_failures: Family::default(),
+            rollouts: Family::default(),
             leader: Gauge::default(),
             listed: Arc::default(),
         };
@@ -151,6 +186,27 @@ impl Metrics {
             "Time since the registry was last listed as a whole",
             Unit::Seconds,
             metrics.inventory_age.clone(),
+        );
+        registry.register(
+            "events_received",
+            "Messages received from the queue of events, by what they tell and what became of them",
+            metrics.events.clone(),
+        );
+        registry.register_with_unit(
+            "event_age",
+            "Time that a message was on the queue of events",
+            Unit::Seconds,
+            metrics.event_age.clone(),
+        );
+        registry.register(
+            "events_poll_errors",
+            "Times that the queue of events could not be read, by AWS's error code",
+            metrics.event_failures.clone(),
+        );
+        registry.register(
+            "rollouts",
+            "Rollouts of ImagePromotions that ended, by kind and outcome",
+            metrics.rollouts.clone(),
         );
         registry.register(
             "leader",
@@ -221,6 +277,38 @@ impl Metrics {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(registry.to_owned(), Instant::now());
+    }
+
+    /// A message was received from the queue of events.
+    pub(crate) fn event(&self, registry: &str, kind: &'static str, outcome: &'static str, age: Option<Duration>) {
+        let registry = registry.to_owned();
+        if let Some(age) = age {
+            let labels = RegistryLabels {
+                registry: registry.clone(),
+            };
+            self.event_age.get_or_create(&labels).observe(age.as_secs_f64());
+        }
+        self.events
+            .get_or_create(&EventLabels {
+                registry,
+                kind,
+                outcome,
+            })
+            .inc();
+    }
+
+    /// The queue of events could not be read.
+    pub(crate) fn events_failed(&self, registry: &str, result: &str) {
+        let (registry, result) = (registry.to_owned(), result.to_owned());
+        self.event_failures
+            .get_or_create(&EventFailureLabels { registry, result })
+            .inc();
+    }
+
+    /// A rollout of a promotion ended.
+    pub(crate) fn rollout_ended(&self, kind: &str, outcome: &str) {
+        let (kind, outcome) = (kind.to_owned(), outcome.to_owned());
+        self.rollouts.get_or_create(&RolloutLabels { kind, outcome }).inc();
     }
 
     /// A Registry is gone: its figures must not stay behind as if it were merely old.

@@ -1,20 +1,29 @@
 //! The pure engine of promotions: from the spec, the status and what was seen, to the next move. Nothing here does I/O
 //! or has a clock of its own.
 
-#[allow(dead_code, reason = "the engine that uses it follows")]
+mod answers;
+pub(crate) mod condition;
+mod drive;
+pub(crate) mod engine;
 pub(crate) mod facts;
 mod filter;
-#[allow(dead_code, reason = "the engine that uses it follows")]
 pub(crate) mod gates;
-#[allow(dead_code, reason = "the engine that uses it follows")]
+mod health;
+pub(crate) mod ledger;
+pub(crate) mod moves;
+mod owner;
+pub(crate) mod ownership;
+pub(crate) mod patch;
 pub(crate) mod platform;
-#[allow(dead_code, reason = "the engine that uses it follows")]
+pub(crate) mod pods;
+pub(crate) mod request;
+#[cfg(test)]
+mod samples;
 pub(crate) mod scan;
-#[allow(dead_code, reason = "the engine that uses it follows")]
 pub(crate) mod select;
-#[allow(dead_code, reason = "the engine that uses it follows")]
 pub(crate) mod signature;
-#[allow(dead_code, reason = "the engine that uses it follows")]
-pub(crate) mod version;
-#[allow(dead_code, reason = "the engine that uses it follows")]
+mod targets;
+mod version;
+pub(crate) mod via;
 pub(crate) mod window;
+pub(crate) mod workload;

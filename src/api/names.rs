@@ -220,6 +220,12 @@ impl Digest {
         }
         Self(text)
     }
+
+    /// The tag under which the tools of before OCI 1.1 keep what belongs to an image: `sha256-<hex>` and a suffix, such as
+    /// `.sig`.
+    pub(crate) fn companion(&self, suffix: &'static str) -> Tag {
+        Tag(format!("{}{suffix}", self.0.replacen(':', "-", 1)))
+    }
 }
 
 impl RepositoryName {

@@ -46,7 +46,12 @@ use super::{
         .field_path(".region"),
     validation = Rule::new("self.registryId == oldSelf.registryId")
         .message("spec.registryId cannot be changed: it says which registry this is; create another Registry instead")
-        .field_path(".registryId")
+        .field_path(".registryId"),
+    validation = Rule::new(
+        "!has(self.events) || !self.events.queueUrl.matches('^https://sqs[.][a-z0-9-]+[.]') || self.events.queueUrl.startsWith('https://sqs.' + self.region + '.')"
+    )
+    .message("spec.events.queueUrl must be a queue in spec.region: a rule of EventBridge sends to queues of its own Region")
+    .field_path(".events.queueUrl")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RegistrySpec {
@@ -81,6 +86,11 @@ pub struct RegistrySpec {
     /// exists. Default: AWS's own defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub creation_defaults: Option<CreationDefaults>,
+
+    /// Where AWS tells of changes in the registry, so that they are acted on within a second. Default: absent; changes by
+    /// others are noticed by listing and by full checks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<EventSource>,
 
     /// The UID of a cluster whose claim on this registry is to be taken over, as `status.claim.cluster` shows it. Only a
     /// claim of the same `ownerId` can be taken over. For a cluster that was rebuilt; make sure that the old one is
@@ -122,6 +132,26 @@ pub struct Endpoints {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048), regex(pattern = r"^https?://[^\s]+$"))]
     pub sts: Option<String>,
+
+    /// Address of the SQS API, an `http` or `https` URL of at most 2,048 characters. Default: AWS's endpoint of the
+    /// Region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048), regex(pattern = r"^https?://[^\s]+$"))]
+    pub sqs: Option<String>,
+}
+
+/// Where events come from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EventSource {
+    /// The URL of an SQS standard queue in the registry's Region to which rules of EventBridge send the registry's events,
+    /// such as `https://sqs.eu-west-1.amazonaws.com/111122223333/ecr-operator`. The queue belongs to this Registry alone:
+    /// SQS gives a message to one reader. At most 2,048 characters. Required.
+    #[schemars(
+        length(max = 2048),
+        regex(pattern = r"^https?://[^\s/]+/[0-9]{12}/[A-Za-z0-9_-]{1,80}$")
+    )]
+    pub queue_url: String,
 }
 
 /// Whether this cluster writes to the registry.
@@ -148,7 +178,8 @@ pub struct Tenant {
     #[schemars(length(min = 1, max = 50))]
     pub repository_prefixes: Vec<RepositoryPrefix>,
 
-    /// What they may do. `Manage`: create Repositories. 1 to 8 entries. Required.
+    /// What they may do with the repositories under these prefixes. `Manage`: create Repositories. `Promote`: let
+    /// ImagePromotions look at them and run their images. 1 to 8 entries. Required.
     #[schemars(length(min = 1, max = 8))]
     pub may: Vec<Permission>,
 
@@ -174,6 +205,7 @@ pub struct Tenant {
 )]
 pub enum Permission {
     Manage,
+    Promote,
 }
 
 /// Settings for `CreateRepository` only.
@@ -225,6 +257,25 @@ pub struct RegistryStatus {
     /// Who manages the registry. Default: absent while nobody has claimed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<ClaimStatus>,
+
+    /// Whether the queue of events is read. Default: absent without `spec.events`, and until it was tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<EventsStatus>,
+}
+
+/// How the reading of events goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EventsStatus {
+    /// Whether the queue answers. While it does not, changes by others are noticed by listing and by full checks, and
+    /// `Ready` does not depend on it. Default: false.
+    #[serde(default)]
+    pub listening: bool,
+
+    /// What is wrong and what would mend it, at most 1,024 characters. Default: empty while nothing is wrong.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 1024))]
+    pub message: String,
 }
 
 /// A claim on a registry.

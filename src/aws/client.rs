@@ -14,6 +14,7 @@ use super::{
     error::{AwsError, Fault},
     pace::Pace,
     record::{Mutability, Record, StoredEncryption},
+    written::Written,
 };
 use crate::{
     api::names::{AccountId, RepositoryName},
@@ -33,8 +34,9 @@ pub(crate) struct Ecr {
     sts: aws_sdk_sts::Client,
     pub(super) registry_id: AccountId,
     pub(super) pace: Arc<Pace>,
+    pub(super) written: Arc<Written>,
     writable: bool,
-    gate: Gate,
+    pub(super) gate: Gate,
 }
 
 /// What `CreateRepository` is asked for. What is `None` is left to ECR's default.
@@ -57,11 +59,18 @@ macro_rules! call {
         if !$self.writable {
             return Err(AwsError::read_only($operation));
         }
+        call!($self, promote $operation, $request)
+    }};
+    // What promotions ask for is written by clusters that only observe, too.
+    ($self:ident, promote $operation:literal, $request:expr) => {{
         $self.pace.turn($operation).await;
         // After the turn, which may be long in coming; the SDK's own attempts are all behind the gate.
         let Ok(answer) = $self.gate.guard($request.send()).await else {
             return Err(AwsError::not_leading($operation));
         };
+        if let Some(id) = answer.as_ref().ok().and_then(aws_types::request_id::RequestId::request_id) {
+            $self.written.note(id);
+        }
         $self
             .pace
             .answered($operation, answer.map_err(|error| AwsError::new($operation, &error)))
@@ -69,6 +78,9 @@ macro_rules! call {
 }
 
 pub(super) use call;
+
+// After the macro, which it uses.
+mod images;
 
 impl Ecr {
     pub(crate) fn new(
@@ -83,9 +95,15 @@ impl Ecr {
             sts,
             registry_id,
             pace: Arc::default(),
+            written: Arc::default(),
             writable,
             gate,
         }
+    }
+
+    /// Whether AWS gave this request id to a write of ours.
+    pub(crate) fn wrote(&self, request_id: &str) -> bool {
+        self.written.holds(request_id)
     }
 
     /// The account whose credentials are used. Needs no rights.

@@ -9,6 +9,7 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use super::{
     client::Ecr,
     meter::{Meter, QuotaIsFinal},
+    sqs::Sqs,
 };
 use crate::{
     api::registry::{RegistryMode, RegistrySpec},
@@ -26,9 +27,12 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a call may take with all its attempts and their pauses.
 const OPERATION_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Opens a client for the registry. Its writes pass the gate, and where the Registry only observes, all are refused before
+/// How long one attempt to receive events may take: SQS itself takes up to 20 s where there are none.
+const POLL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Opens the clients for the registry and its events. The writes pass the gate, and where the Registry only observes, all are refused before
 /// they are sent. Makes no call yet; credentials are found, and the role assumed, with the first one.
-pub(crate) async fn open(name: &str, spec: &RegistrySpec, gate: Gate, metrics: Metrics) -> Ecr {
+pub(crate) async fn open(name: &str, spec: &RegistrySpec, gate: Gate, metrics: Metrics) -> (Ecr, Sqs) {
     let base = aws_config::defaults(BehaviorVersion::latest())
         .region(SdkRegion::new(spec.region.to_string()))
         .timeout_config(
@@ -56,17 +60,28 @@ pub(crate) async fn open(name: &str, spec: &RegistrySpec, gate: Gate, metrics: M
     if let Some(endpoint) = endpoints.ecr {
         ecr = ecr.endpoint_url(endpoint);
     }
-    let mut sts = aws_sdk_sts::config::Builder::from(&with_role).interceptor(meter);
+    let mut sts = aws_sdk_sts::config::Builder::from(&with_role).interceptor(meter.clone());
     if let Some(endpoint) = endpoints.sts {
         sts = sts.endpoint_url(endpoint);
     }
-    Ecr::new(
+    let timeouts = TimeoutConfig::builder()
+        .operation_attempt_timeout(POLL_TIMEOUT)
+        .operation_timeout(OPERATION_TIMEOUT)
+        .build();
+    let mut sqs = aws_sdk_sqs::config::Builder::from(&with_role)
+        .timeout_config(timeouts)
+        .interceptor(meter);
+    if let Some(endpoint) = endpoints.sqs {
+        sqs = sqs.endpoint_url(endpoint);
+    }
+    let ecr = Ecr::new(
         aws_sdk_ecr::Client::from_conf(ecr.build()),
         aws_sdk_sts::Client::from_conf(sts.build()),
         spec.registry_id.clone(),
         spec.mode == RegistryMode::Manage,
-        gate,
-    )
+        gate.clone(),
+    );
+    (ecr, Sqs::new(aws_sdk_sqs::Client::from_conf(sqs.build()), gate))
 }
 
 /// The configuration with the credentials of the role, or as it was where no role is to be assumed.

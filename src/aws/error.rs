@@ -132,19 +132,32 @@ impl AwsError {
         Self::unanswered(operation, Fault::Unavailable, Closed.to_string())
     }
 
+    /// AWS's code for metrics, or that no answer came.
+    pub(crate) fn kind(&self) -> &str {
+        match self.code.is_empty() {
+            true => "no-answer",
+            false => &self.code,
+        }
+    }
+
     /// Whether AWS answered with this code.
     pub(crate) fn is(&self, code: &str) -> bool {
         self.code == code
     }
 }
 
-/// The codes of ECR and STS, and those that any AWS API may give ("Common errors" in each API reference). A code that
+/// The codes of ECR, STS and SQS, and those that any AWS API may give ("Common errors" in each API reference). A code that
 /// is not listed is taken for something that can heal, and is tried again ever more slowly.
 fn classify(code: &str) -> Fault {
     match code {
-        "ThrottlingException" | "Throttling" | "TooManyRequestsException" | "RequestLimitExceeded" | "SlowDown" => {
-            Fault::Throttled
-        }
+        "ThrottlingException"
+        | "Throttling"
+        | "TooManyRequestsException"
+        | "RequestLimitExceeded"
+        | "SlowDown"
+        | "RequestThrottled"
+        | "OverLimit"
+        | "KmsThrottled" => Fault::Throttled,
         "LimitExceededException" | "TooManyTagsException" => Fault::Quota,
         "AccessDeniedException"
         | "AccessDenied"
@@ -159,26 +172,35 @@ fn classify(code: &str) -> Fault {
         | "MissingAuthenticationToken"
         | "NotAuthorized"
         | "OptInRequired"
-        | "BlockedByOrganizationPolicyException" => Fault::Denied,
+        | "BlockedByOrganizationPolicyException"
+        | "InvalidSecurity"
+        | "KmsAccessDenied" => Fault::Denied,
         "RepositoryNotFoundException"
         | "RepositoryPolicyNotFoundException"
         | "ImageNotFoundException"
         | "ScanNotFoundException"
         | "LayersNotFoundException"
-        | "LayerInaccessibleException" => Fault::NotFound,
+        | "LayerInaccessibleException"
+        | "QueueDoesNotExist"
+        | "AWS.SimpleQueueService.NonExistentQueue" => Fault::NotFound,
         "RepositoryAlreadyExistsException" | "RepositoryNotEmptyException" => Fault::Conflict,
         "InvalidParameterException"
         | "ValidationException"
         | "ValidationError"
         | "InvalidTagParameterException"
         | "SerializationException"
+        | "InvalidAddress"
+        | "UnsupportedOperation"
+        | "KmsDisabled"
+        | "KmsInvalidState"
+        | "KmsNotFound"
         | "KmsException" => Fault::Invalid,
         _ => Fault::Unavailable,
     }
 }
 
 /// The chain of causes, without the parts that say the same thing twice.
-fn causes(error: &dyn StdError) -> String {
+pub(crate) fn causes(error: &dyn StdError) -> String {
     let mut text = String::new();
     let mut next = error.source();
     while let Some(cause) = next {

@@ -256,8 +256,42 @@ impl Ecr {
         }
     }
 
+    /// Puts one more tag on an image; one that another image has is moved. Nothing of the image itself travels.
+    pub(crate) async fn put_tag(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        tag: &Tag,
+    ) -> Result<(), AwsError> {
+        const OPERATION: &str = "PutImage";
+        let Some((media_type, manifest)) = self.manifest(repository, digest).await? else {
+            return Err(AwsError::unanswered(
+                OPERATION,
+                Fault::NotFound,
+                format!("the image {digest} is not there"),
+            ));
+        };
+        // Verbatim: it was read from UTF-8.
+        let manifest = String::from_utf8(manifest)
+            .map_err(|error| AwsError::unanswered(OPERATION, Fault::Invalid, error.to_string()))?;
+        let request = self
+            .client
+            .put_image()
+            .registry_id(self.registry_id.as_str())
+            .repository_name(repository.as_str())
+            .image_manifest(manifest)
+            .image_manifest_media_type(media_type)
+            .image_digest(digest.as_str())
+            .image_tag(tag.as_str());
+        match call!(self, promote "PutImage", request) {
+            // The same image has the tag already.
+            Err(error) if error.is("ImageAlreadyExistsException") => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
     /// The digests of what refers to an image and is of the given type; at most 20.
-    pub(crate) async fn referrers(
+    pub(crate) async fn referrers_of_type(
         &self,
         repository: &RepositoryName,
         digest: &Digest,

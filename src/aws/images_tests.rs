@@ -205,7 +205,7 @@ async fn an_index_and_what_belongs_to_an_image_are_told_apart() -> anyhow::Resul
     let of_referrer = described(referrer.clone()).await?;
     assert_eq!(of_referrer.subject, Some(index.clone()));
     assert!(!of_referrer.can_run());
-    let referrers = |kind: &'static str| stage.ecr.referrers(&stage.repository, &index, kind);
+    let referrers = |kind: &'static str| stage.ecr.referrers_of_type(&stage.repository, &index, kind);
     assert_eq!(
         referrers("application/vnd.dev.sigstore.bundle.v0.3+json").await?,
         [referrer]

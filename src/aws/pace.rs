@@ -27,6 +27,8 @@ const ONE_SHORTAGE: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     operations: Mutex<HashMap<&'static str, Bucket>>,
+    /// Operations of which less may be used than AWS would grant, because others share them.
+    budgets: HashMap<&'static str, f64>,
 }
 
 /// The state for one operation.
@@ -34,12 +36,22 @@ pub(crate) struct Pace {
 struct Bucket {
     /// Calls per second.
     rate: f64,
+    /// What the rate recovers to.
+    most: f64,
     /// When the next call would be due if calls came evenly.
     next: Instant,
     slowed: Option<Instant>,
 }
 
 impl Pace {
+    /// At most this many calls of the operation a second; the others as ever.
+    pub(crate) fn with_budget(operation: &'static str, per_second: f64) -> Self {
+        Self {
+            budgets: HashMap::from([(operation, per_second.clamp(LEAST, MOST))]),
+            ..Self::default()
+        }
+    }
+
     /// Waits until a call of the operation may go. Dropping the future gives the turn up unused.
     pub(crate) async fn turn(&self, operation: &'static str) {
         let due = self.with(operation, Bucket::take);
@@ -55,10 +67,12 @@ impl Pace {
 
     fn with<T>(&self, operation: &'static str, act: impl FnOnce(&mut Bucket, Instant) -> T) -> T {
         let now = Instant::now();
+        let most = self.budgets.get(operation).copied().unwrap_or(MOST);
         let mut operations = self.operations.lock().unwrap_or_else(PoisonError::into_inner);
         act(
             operations.entry(operation).or_insert(Bucket {
-                rate: MOST,
+                rate: most,
+                most,
                 next: now,
                 slowed: None,
             }),
@@ -77,7 +91,7 @@ impl Bucket {
 
     fn tell(&mut self, throttled: bool, now: Instant) {
         if !throttled {
-            self.rate = (self.rate * 1.02 + 0.05).min(MOST);
+            self.rate = (self.rate * 1.02 + 0.05).min(self.most);
         } else if self.slowed.is_none_or(|then| now.duration_since(then) >= ONE_SHORTAGE) {
             self.rate = (self.rate / 2.0).max(LEAST);
             self.slowed = Some(now);
@@ -93,6 +107,7 @@ mod tests {
     fn bucket(now: Instant) -> Bucket {
         Bucket {
             rate: MOST,
+            most: MOST,
             next: now,
             slowed: None,
         }
@@ -122,6 +137,19 @@ mod tests {
             bucket.tell(true, now + Duration::from_secs(second));
         }
         assert!((bucket.rate - LEAST).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn a_budget_is_kept_and_success_does_not_raise_it() {
+        let pace = Pace::with_budget("PutImage", 2.0);
+        let rate = |operation| {
+            pace.with(operation, |bucket, now| {
+                (0..200).for_each(|_| bucket.tell(false, now));
+                bucket.rate
+            })
+        };
+        assert!((rate("PutImage") - 2.0).abs() < f64::EPSILON);
+        assert!((rate("DescribeImages") - MOST).abs() < f64::EPSILON);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 mod completion;
+mod copy;
 mod crd;
 mod plan;
 mod run;
@@ -33,6 +34,8 @@ enum Command {
     Crd,
     /// Print what would be done for the given manifests, without doing it.
     Plan(plan::Args),
+    /// Copy an image to another repository, account or Region, with its digest, signatures and attestations.
+    Copy(Box<copy::Args>),
     /// Print the version.
     Version,
     /// Print a completion script for a shell.
@@ -59,6 +62,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::main(*args),
         Command::Crd => crd::main(),
         Command::Plan(args) => plan::main(&args),
+        Command::Copy(args) => copy::main(&args),
         Command::Version => print(concat!("ecr-operator ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Completion(args) => completion::main(&args),
     };

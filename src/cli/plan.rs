@@ -41,9 +41,11 @@ use crate::{
         spawn::Readiness,
     },
     controllers::{
+        promotion::shared::Promoting,
         registry::{self, connection::Standing},
         world::{Identity, World},
     },
+    events::queues::Queues,
     metrics::Metrics,
 };
 
@@ -138,6 +140,7 @@ async fn plan_all(args: &Args) -> Result<Vec<Planned>, String> {
 fn context(client: kube::Client, gate: Gate, identity: Identity, manifests: &Manifests) -> Context<World> {
     let metrics = Metrics::new();
     let (hints, _) = mpsc::unbounded();
+    let (looks, _) = mpsc::unbounded();
     let guards = |objects: &[Registry]| {
         objects
             .iter()
@@ -163,6 +166,11 @@ fn context(client: kube::Client, gate: Gate, identity: Identity, manifests: &Man
             namespaces: filled(manifests.namespaces.clone()),
             connections: RwLock::new(HashMap::new()),
             hints,
+            looks,
+            queues: Queues::default(),
+            promotions: filled(Vec::new()),
+            nudges: mpsc::unbounded().0,
+            promoting: Promoting::default(),
         },
         client,
     }

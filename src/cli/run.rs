@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, RwLock},
     time::Duration,
@@ -14,7 +15,11 @@ use kube::{
     Api, Client,
     api::PartialObjectMeta,
     core::DeserializeGuard,
-    runtime::{WatchStreamExt as _, predicates, reflector::store, watcher},
+    runtime::{
+        WatchStreamExt as _, predicates,
+        reflector::{Lookup, ObjectRef, store},
+        watcher,
+    },
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -23,16 +28,23 @@ use tokio::{
 
 use super::Outcome;
 use crate::{
-    api::{Registry, Repository, names::OwnerId},
+    api::{ImagePromotion, Registry, Repository, names::OwnerId},
     control::{
         context::{Context, Memory},
         events::Events,
         gate::Gate,
         lead::{self, Candidate},
-        managed::Managed,
+        managed::{Driven as _, Managed},
         spawn::{self, Readiness, Watched},
     },
-    controllers::world::{Hint, Identity, World},
+    controllers::{
+        promotion::{
+            shared::{Promoting, Settings},
+            triggers::{self, PromotionObject},
+        },
+        world::{Hint, Identity, World},
+    },
+    events::{listener, queues::Queues},
     metrics::Metrics,
     server::{self, Served},
     telemetry::{self, LogFormat},
@@ -74,6 +86,21 @@ pub(super) struct Args {
     #[arg(long, env = "ECR_OPERATOR_LEASE_DURATION", value_name = "TIME", default_value = "15s",
           value_parser = |text: &str| duration(text, 2, 300))]
     lease_duration: Duration,
+
+    /// What the addresses of Prometheus and of hooks in ImagePromotions must begin with, such as
+    /// http://prometheus.monitoring:9090; may be given several times. Default: none is allowed.
+    #[arg(
+        long = "allow-address",
+        env = "ECR_OPERATOR_ALLOW_ADDRESS",
+        value_name = "URL",
+        value_delimiter = ','
+    )]
+    allowed_addresses: Vec<String>,
+
+    /// The file with the key that hooks of ImagePromotions are signed with (HMAC-SHA256), at least 16 bytes. Default:
+    /// absent, no hook is called.
+    #[arg(long, env = "ECR_OPERATOR_PUBLISH_KEY_FILE", value_name = "FILE")]
+    publish_key_file: Option<PathBuf>,
 
     /// Where /metrics, /livez and /readyz are served, as [ADDRESS]:PORT.
     #[arg(long, env = "ECR_OPERATOR_LISTEN", value_name = "ADDRESS", default_value = ":8080", value_parser = address)]
@@ -145,13 +172,21 @@ async fn run(args: Args) -> Result<(), String> {
     let cluster = cluster_uid(&client).await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), owner = %args.owner_id, cluster, "starting");
 
+    let settings = Settings {
+        allowed_addresses: args.allowed_addresses,
+        publish_key: args.publish_key_file.as_deref().map(publish_key).transpose()?,
+    };
     let metrics = Metrics::new();
     let readiness = Readiness::default();
     readiness.wait_for(lead::LEASE);
     let (registries, registries_writer) = store();
     let (repositories, repositories_writer) = store();
+    let (promotions, promotions_writer) = store();
     let (namespaces, namespaces_writer) = store();
+    let (nudges, nudged) = mpsc::unbounded();
+    let promoting = Promoting::new(settings).map_err(|error| format!("no HTTP client could be made: {error}"))?;
     let (hints, hinted) = mpsc::unbounded();
+    let (looks, looked) = mpsc::unbounded();
     let ctx = Arc::new(Context {
         client: client.clone(),
         metrics: metrics.clone(),
@@ -171,9 +206,14 @@ async fn run(args: Args) -> Result<(), String> {
             readiness: readiness.clone(),
             registries: registries.clone(),
             repositories: repositories.clone(),
+            promotions: promotions.clone(),
             namespaces: namespaces.clone(),
             connections: RwLock::new(HashMap::new()),
             hints,
+            looks,
+            queues: Queues::default(),
+            nudges,
+            promoting,
         },
     });
     let refresh = Arc::clone(&ctx);
@@ -182,7 +222,7 @@ async fn run(args: Args) -> Result<(), String> {
         readiness: readiness.clone(),
         refresh: Arc::new(move || {
             refresh.world.count_objects();
-            for kind in [Registry::KIND, Repository::KIND] {
+            for kind in [Registry::KIND, Repository::KIND, ImagePromotion::CALLED] {
                 refresh
                     .metrics
                     .oldest_trigger(kind, refresh.memory.oldest_trigger(kind));
@@ -200,7 +240,13 @@ async fn run(args: Args) -> Result<(), String> {
     let writers = Writers {
         registries: registries_writer,
         repositories: repositories_writer,
+        promotions: promotions_writer,
         namespaces: namespaces_writer,
+    };
+    let hinted = Hinted {
+        objects: hinted,
+        registries: looked,
+        promotions: nudged,
     };
     let finished = tokio::select! {
         finished = work(Arc::clone(&ctx), writers, hinted, shutdown) => finished,
@@ -214,18 +260,38 @@ async fn run(args: Args) -> Result<(), String> {
     Ok(())
 }
 
+/// The key that hooks are signed with.
+fn publish_key(file: &Path) -> Result<Arc<[u8]>, String> {
+    let key = std::fs::read(file).map_err(|error| format!("--publish-key-file {}: {error}", file.display()))?;
+    match key.trim_ascii() {
+        key if key.len() >= 16 => Ok(key.into()),
+        _ => Err(format!(
+            "--publish-key-file {}: the key has fewer than 16 bytes",
+            file.display()
+        )),
+    }
+}
+
 /// Where the watches write what they see.
 struct Writers {
     registries: store::Writer<DeserializeGuard<Registry>>,
     repositories: store::Writer<DeserializeGuard<Repository>>,
+    promotions: store::Writer<DeserializeGuard<ImagePromotion>>,
     namespaces: store::Writer<PartialObjectMeta<Namespace>>,
+}
+
+/// Where hints arrive.
+struct Hinted {
+    objects: mpsc::UnboundedReceiver<Hint>,
+    registries: mpsc::UnboundedReceiver<Hint>,
+    promotions: mpsc::UnboundedReceiver<PromotionObject>,
 }
 
 /// Runs the controllers until `shutdown`, then finishes the reconciles under way. False where some had to be cut off.
 async fn work(
     ctx: Arc<Context<World>>,
     writers: Writers,
-    hinted: mpsc::UnboundedReceiver<Hint>,
+    hinted: Hinted,
     shutdown: impl Future<Output = ()> + Clone + Send + 'static,
 ) -> bool {
     let readiness = ctx.world.readiness.clone();
@@ -233,6 +299,7 @@ async fn work(
     for list in [
         spawn::list_of::<Registry>(),
         spawn::list_of::<Repository>(),
+        spawn::list_of::<ImagePromotion>(),
         spawn::list_of::<Namespace>(),
     ] {
         readiness.wait_for(list);
@@ -245,27 +312,48 @@ async fn work(
         reader: ctx.world.registries.clone(),
         writer: writers.registries,
     };
-    let none = futures::stream::pending();
-    let of_registries = spawn::run::<Registry>(Arc::clone(&ctx), watched, none, readiness.clone(), shutdown.clone());
+    let meaning = Arc::clone(&ctx);
+    let meant = hinted
+        .registries
+        .flat_map(move |hint| futures::stream::iter(doubted(&meaning, &hint, meaning.world.meant_registry(&hint))));
+    let of_registries = spawn::run::<Registry>(Arc::clone(&ctx), watched, meant, readiness.clone(), shutdown.clone());
     let watched = Watched {
         api: Api::all(ctx.client.clone()),
         reader: ctx.world.repositories.clone(),
         writer: writers.repositories,
     };
     let meaning = Arc::clone(&ctx);
-    let meant = hinted.flat_map(move |hint| futures::stream::iter(meaning.world.meant(&hint)));
+    let meant = hinted
+        .objects
+        .flat_map(move |hint| futures::stream::iter(doubted(&meaning, &hint, meaning.world.meant(&hint))));
     let of_repositories = spawn::run::<Repository>(Arc::clone(&ctx), watched, meant, readiness, shutdown.clone());
+    let watched = Watched {
+        api: Api::all(ctx.client.clone()),
+        reader: ctx.world.promotions.clone(),
+        writer: writers.promotions,
+    };
+    let of_promotions = spawn::run::<ImagePromotion>(
+        Arc::clone(&ctx),
+        watched,
+        hinted.promotions,
+        ctx.world.readiness.clone(),
+        shutdown.clone(),
+    );
 
     // Tasks of their own: no reconcile may delay the renewal of the Lease.
     let mut controllers = JoinSet::new();
     controllers.spawn(of_registries);
     controllers.spawn(of_repositories);
+    controllers.spawn(of_promotions);
+    // Ends with the program: it has nothing to finish.
+    let workloads = tokio::spawn(triggers::watch_workloads(Arc::clone(&ctx)));
+    controllers.spawn(listener::run(Arc::clone(&ctx), shutdown.clone()));
     let stopped = async {
         shutdown.await;
         tracing::info!("stopping: what is under way is finished, nothing new is begun");
         tokio::time::sleep(GRACE).await;
     };
-    tokio::select! {
+    let finished = tokio::select! {
         () = async { while controllers.join_next().await.is_some() {} } => {
             tracing::info!("stopped");
             true
@@ -275,7 +363,22 @@ async fn work(
             false
         }
         () = namespaces => false,
+    };
+    workloads.abort();
+    finished
+}
+
+/// Notes of the objects that a hint means that they are to be read from AWS, where it says so.
+fn doubted<K>(ctx: &Context<World>, hint: &Hint, objects: Vec<ObjectRef<K>>) -> Vec<ObjectRef<K>>
+where
+    K: Lookup<DynamicType = ()>,
+{
+    if hint.casts_doubt() {
+        for uid in objects.iter().filter_map(|object| object.extra.uid.as_deref()) {
+            ctx.memory.doubt(uid);
+        }
     }
+    objects
 }
 
 /// The UID of the namespace `kube-system`, by which clusters are commonly told apart.

@@ -13,6 +13,8 @@ const fn bounds(reason: Reason) -> (u64, u64) {
         Reason::NotEmpty | Reason::Protected => (30, 600),
         // What AWS throttles is slowed by the pace of all calls already; the pause need not do it again.
         Reason::Throttled | Reason::Unavailable => (2, 300),
+        // A rollout has a time of its own, and going back must not wait for the rest of an hour.
+        Reason::Refused => (30, 60),
         _ => (60, 1_800),
     }
 }

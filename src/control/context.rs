@@ -39,6 +39,8 @@ struct Remembered {
     /// The generation that failed: an edit starts the count anew.
     generation: Option<i64>,
     next_turn: Option<Timestamp>,
+    /// Somebody is said to have changed it in AWS: the next look reads everything.
+    doubted: bool,
 }
 
 impl Memory {
@@ -87,6 +89,16 @@ impl Memory {
         Duration::try_from(next.duration_since(now)).unwrap_or(Duration::ZERO)
     }
 
+    /// What was last seen of the object is not to be trusted any more.
+    pub(crate) fn doubt(&self, uid: &str) {
+        self.with(uid, |object| object.doubted = true);
+    }
+
+    /// Whether what was last seen is not to be trusted; a look that reads everything is about to begin.
+    pub(crate) fn take_doubt(&self, uid: &str) -> bool {
+        self.with(uid, |object| std::mem::take(&mut object.doubted))
+    }
+
     /// The object is gone.
     pub(crate) fn forget(&self, uid: &str) {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
@@ -128,6 +140,15 @@ mod tests {
         assert_eq!(memory.failed("a", Some(2)), 1);
         memory.succeeded("a");
         assert_eq!(memory.failed("a", Some(2)), 1);
+    }
+
+    #[test]
+    fn a_doubt_is_taken_once_and_one_that_comes_meanwhile_stays() {
+        let memory = Memory::default();
+        assert!(!memory.take_doubt("a"));
+        memory.doubt("a");
+        memory.doubt("a");
+        assert!(memory.take_doubt("a") && !memory.take_doubt("a"));
     }
 
     #[test]

@@ -19,6 +19,15 @@ pub(crate) enum Error {
         source: Box<kube::Error>,
     },
 
+    /// Something in the cluster refuses what is to be done, and will until somebody acts.
+    #[error("could not {what}: {why}")]
+    Refused {
+        /// What was to be done, as "write the image to Deployment web".
+        what: String,
+        /// Why not, with the apiserver's own words where they are its.
+        why: String,
+    },
+
     /// The Registry is there and cannot be read.
     #[error("Registry {name} cannot be read: {why}")]
     UnreadableRegistry { name: String, why: String },
@@ -38,6 +47,21 @@ impl Error {
         }
     }
 
+    /// A write to an object of somebody else that did not succeed. What admission, quota or rights refuse is told with the
+    /// words of the apiserver.
+    pub(crate) fn write(what: &str, error: kube::Error) -> Self {
+        match &error {
+            kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422) => Self::Refused {
+                what: format!("write to {what}"),
+                why: status.message.clone(),
+            },
+            _ => Self::Kube {
+                doing: "write to a target of the promotion",
+                source: Box::new(error),
+            },
+        }
+    }
+
     /// The reason it becomes in the `Ready` condition, and the label in metrics.
     pub(crate) const fn reason(&self) -> Reason {
         match self {
@@ -50,6 +74,7 @@ impl Error {
                 Fault::Quota => Reason::Quota,
             },
             Self::Kube { .. } => Reason::Unavailable,
+            Self::Refused { .. } => Reason::Refused,
             Self::UnreadableRegistry { .. } => Reason::RegistryNotReady,
             Self::NotConverging { .. } => Reason::Conflict,
         }

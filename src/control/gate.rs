@@ -40,6 +40,14 @@ impl Gate {
         }
     }
 
+    /// Open for good: for a command that a person runs, beside whoever leads.
+    pub(crate) fn open() -> Self {
+        Self {
+            start: Instant::now(),
+            open_until: Arc::new(AtomicU64::new(u64::MAX)),
+        }
+    }
+
     /// Opens it, or keeps it open, until a moment.
     pub(crate) fn open_until(&self, moment: Instant) {
         let open = moment.saturating_duration_since(self.start).as_nanos();
@@ -140,6 +148,11 @@ mod tests {
             })
             .await;
         assert_eq!(outcome, Err(Closed));
+    }
+
+    #[test]
+    fn the_gate_of_a_command_is_open() {
+        assert!(Gate::open().is_open());
     }
 
     #[test]

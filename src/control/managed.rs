@@ -68,8 +68,36 @@ pub(crate) enum Look {
     Routine,
     /// Everything is read that is not known from a listing that all share.
     Full,
-    /// Somebody asked for a look now: everything is read.
+    /// Somebody asked for a look now, or an event tells of a change: everything is read.
     Asked,
+}
+
+/// A kind that a controller runs. Most kinds are [`Managed`] and get it from there.
+pub(crate) trait Driven:
+    Resource<DynamicType = ()> + Clone + fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static
+{
+    /// What the kinds share among themselves.
+    type Shared: Send + Sync + 'static;
+
+    /// Its name in metrics and logs.
+    const CALLED: &'static str;
+
+    /// Looks at one object and does what there is to do. Never fails: what goes wrong is reported on the object and decides
+    /// when it is looked at again.
+    fn drive(self, ctx: &Context<Self::Shared>) -> impl Future<Output = (Action, Reason)> + Send;
+
+    /// The object is gone: what is remembered of it can go too.
+    fn gone(_uid: &str, _ctx: &Context<Self::Shared>) {}
+}
+
+impl<K: Managed> Driven for K {
+    type Shared = K::World;
+
+    const CALLED: &'static str = K::KIND;
+
+    async fn drive(self, ctx: &Context<K::World>) -> (Action, Reason) {
+        run(self, ctx).await
+    }
 }
 
 /// What one kind has to say for itself; the loop is [`reconcile`].
@@ -186,30 +214,30 @@ struct Run<K: Managed> {
 
 /// Looks at one object and brings the world towards what it asks. Never fails: what goes wrong is reported on the object
 /// and decides when it is looked at again.
-pub(crate) async fn reconcile<K: Managed>(
+pub(crate) async fn reconcile<K: Driven>(
     guard: Arc<DeserializeGuard<K>>,
-    ctx: Arc<Context<K::World>>,
+    ctx: Arc<Context<K::Shared>>,
 ) -> Result<Action, Infallible> {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
     let span = tracing::info_span!(
         "reconcile",
-        kind = K::KIND,
+        kind = K::CALLED,
         namespace = guard.meta().namespace.as_deref().unwrap_or_default(),
         name = guard.meta().name.as_deref().unwrap_or_default(),
         reconcile_id = id,
     );
     let began = Instant::now();
-    ctx.memory.taken_up(K::KIND, &key(guard.meta()));
-    ctx.metrics.begin(K::KIND);
+    ctx.memory.taken_up(K::CALLED, &key(guard.meta()));
+    ctx.metrics.begin(K::CALLED);
     let (action, result) = match &guard.0 {
-        Ok(object) => run(object.clone(), &ctx).instrument(span).await,
+        Ok(object) => object.clone().drive(&ctx).instrument(span).await,
         Err(invalid) => {
             unreadable::<K>(invalid, &ctx).instrument(span).await;
             (Action::await_change(), Reason::Invalid)
         }
     };
-    ctx.metrics.end(K::KIND, result.as_str(), began.elapsed());
+    ctx.metrics.end(K::CALLED, result.as_str(), began.elapsed());
     Ok(action)
 }
 
@@ -237,7 +265,8 @@ async fn run<K: Managed>(object: K, ctx: &Context<K::World>) -> (Action, Reason)
         .and_then(|status| K::common(status).last_handled_reconcile.as_ref());
     let due = ctx.memory.is_due(&uid, ctx.check_interval, now);
     let api = <K::Scope as Scoped<K>>::api(ctx.client.clone(), &object);
-    let look = match (asked != handled, goal == Goal::Absent || due) {
+    let doubted = ctx.memory.take_doubt(&uid);
+    let look = match (asked != handled || doubted, goal == Goal::Absent || due) {
         (true, _) => Look::Asked,
         (false, true) => Look::Full,
         (false, false) => Look::Routine,
@@ -255,7 +284,12 @@ async fn run<K: Managed>(object: K, ctx: &Context<K::World>) -> (Action, Reason)
 
     let references = match run.object.refer(ctx).await {
         Ok(references) => references,
-        Err(error) => return conclude_unreferred(&run, ctx, &uid, &error),
+        Err(error) => {
+            if doubted {
+                ctx.memory.doubt(&uid);
+            }
+            return conclude_unreferred(&run, ctx, &uid, &error);
+        }
     };
     let (seen, outcome) = run.converge(&references, ctx).await;
     run.object.concluded(ctx, &references, seen.as_ref(), &outcome);
@@ -273,6 +307,10 @@ async fn run<K: Managed>(object: K, ctx: &Context<K::World>) -> (Action, Reason)
         (Ok(verdict), Ok(())) => Ok(verdict),
         (Ok(_), Err(error)) | (Err(error), _) => Err(error),
     };
+    // A look that did not come to an end has not answered the doubt.
+    if doubted && !matches!(outcome, Ok(Verdict::Settled { .. } | Verdict::Observed { .. })) {
+        ctx.memory.doubt(&uid);
+    }
     let rhythm = run.object.rhythm(&references);
     next(&run, ctx, &uid, &outcome, rhythm)
 }
@@ -513,7 +551,7 @@ impl<K: Managed> Run<K> {
 }
 
 /// Reports an object that could not be read, which the schema should have refused. It stops nobody else.
-async fn unreadable<K: Managed>(invalid: &kube::core::error_boundary::InvalidObject, ctx: &Context<K::World>) {
+async fn unreadable<K: Driven>(invalid: &kube::core::error_boundary::InvalidObject, ctx: &Context<K::Shared>) {
     tracing::warn!(error = %invalid.error, "the object cannot be read and is left alone");
     let meta = &invalid.metadata;
     let note = format!(

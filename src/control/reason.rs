@@ -24,11 +24,19 @@ pub(crate) enum Reason {
     Invalid,
     Throttled,
     Unavailable,
+    RollingOut,
+    NoCandidate,
+    Gated,
+    TargetMissing,
+    TargetOwned,
+    Contested,
+    Refused,
+    Failed,
 }
 
 impl Reason {
     /// Every reason, in the order of the reference page.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::Settled,
         Self::Observed,
         Self::Suspended,
@@ -47,6 +55,14 @@ impl Reason {
         Self::Invalid,
         Self::Throttled,
         Self::Unavailable,
+        Self::RollingOut,
+        Self::NoCandidate,
+        Self::Gated,
+        Self::TargetMissing,
+        Self::TargetOwned,
+        Self::Contested,
+        Self::Refused,
+        Self::Failed,
     ];
 
     /// As it stands in conditions, Events and metrics.
@@ -64,6 +80,7 @@ impl Reason {
         self.describe().2
     }
 
+    #[expect(clippy::too_many_lines, reason = "one list, to be read as one")]
     const fn describe(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::Settled => ("Settled", "AWS is as the object asks, seen after the last change.", ""),
@@ -152,6 +169,46 @@ impl Reason {
                 "AWS or the Kubernetes API did not answer, or answered with an error of its own.",
                 "The operator tries again by itself; check the network path and the endpoints if it lasts.",
             ),
+            Self::RollingOut => (
+                "RollingOut",
+                "A rollout or a rollback is under way.",
+                "See status.rollout and status.targets; it ends by itself, within spec.rollout.timeout for each target.",
+            ),
+            Self::NoCandidate => (
+                "NoCandidate",
+                "The policy picks no image, and the targets run none of this repository yet.",
+                "Push an image that spec.source asks for, or change spec.source.",
+            ),
+            Self::Gated => (
+                "Gated",
+                "The first image waits for a gate; the targets run none of this repository yet.",
+                "See status.blockedBy; it goes on by itself once every gate lets it through.",
+            ),
+            Self::TargetMissing => (
+                "TargetMissing",
+                "A workload or a container that spec.targets names does not exist.",
+                "Create it, or correct spec.targets; the promotion goes on by itself.",
+            ),
+            Self::TargetOwned => (
+                "TargetOwned",
+                "A GitOps tool or Helm owns a target, and would write its own image back.",
+                "Do what the message says, and set via of the target.",
+            ),
+            Self::Contested => (
+                "Contested",
+                "Somebody else keeps writing another image to a target, so that nothing more is written to it.",
+                "Do what the message says, then ask to go on with the request resume.",
+            ),
+            Self::Refused => (
+                "Refused",
+                "The Kubernetes API, or somebody who is asked on the way, refuses a write of the promotion.",
+                "See the message: a quota, an admission policy, a missing right or a setting of the installation; it is tried again until the rollout's time is over.",
+            ),
+            Self::Failed => (
+                "Failed",
+                "A rollout has failed and there was nothing to go back to, or going back failed too.",
+                "See status.history and status.targets; push a newer image, pin one, or use the requests rollback, promote or resume.",
+            ),
         }
     }
 
@@ -165,6 +222,10 @@ impl Reason {
                 | Self::RegistryNotReady
                 | Self::Throttled
                 | Self::Unavailable
+                | Self::RollingOut
+                | Self::NoCandidate
+                | Self::Gated
+                | Self::TargetMissing
         )
     }
 }

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use super::{
     context::Context,
-    managed::{Managed, key, reconcile},
+    managed::{Driven, key, reconcile},
 };
 
 /// What the program still waits for before it works. Cheap to clone.
@@ -70,15 +70,15 @@ pub(crate) fn list_of<K: Resource<DynamicType = ()>>() -> String {
 }
 
 /// The watched objects of one kind and where its watch writes them.
-pub(crate) struct Watched<K: Managed> {
+pub(crate) struct Watched<K: Driven> {
     pub api: Api<DeserializeGuard<K>>,
     pub reader: Store<DeserializeGuard<K>>,
     pub writer: Writer<DeserializeGuard<K>>,
 }
 
 /// Runs the controller of one kind until `shutdown`, then finishes the reconciles under way.
-pub(crate) async fn run<K: Managed>(
-    ctx: Arc<Context<K::World>>,
+pub(crate) async fn run<K: Driven>(
+    ctx: Arc<Context<K::Shared>>,
     watched: Watched<K>,
     hints: impl Stream<Item = ObjectRef<DeserializeGuard<K>>> + Send + 'static,
     readiness: Readiness,
@@ -107,9 +107,9 @@ pub(crate) async fn run<K: Managed>(
         .inspect(move |event| match event {
             Ok(watcher::Event::InitDone) => readiness.done(&waits),
             Ok(watcher::Event::Delete(object)) => {
-                forgetting
-                    .memory
-                    .forget(object.meta().uid.as_deref().unwrap_or_default());
+                let uid = object.meta().uid.as_deref().unwrap_or_default();
+                forgetting.memory.forget(uid);
+                K::gone(uid, &forgetting);
             }
             _ => {}
         })
@@ -117,7 +117,7 @@ pub(crate) async fn run<K: Managed>(
         .predicate_filter(ours_to_see, runtime::PredicateConfig::default())
         .inspect(|event| {
             if let Err(error) = event {
-                tracing::warn!(kind = K::KIND, %error, "the watch failed and is tried again");
+                tracing::warn!(kind = K::CALLED, %error, "the watch failed and is tried again");
             }
         });
     let hinted = hints.map(|object| Ok::<_, watcher::Error>(ReconcileRequest::from(object)));
@@ -133,7 +133,7 @@ pub(crate) async fn run<K: Managed>(
                     name: Some(name),
                     ..Default::default()
                 };
-                memory.memory.triggered(K::KIND, key(&meta));
+                memory.memory.triggered(K::CALLED, key(&meta));
             }
         });
     let concurrency = ctx.concurrency;
@@ -154,9 +154,9 @@ pub(crate) async fn run<K: Managed>(
                     name: Some(object.name.clone()),
                     ..Default::default()
                 };
-                missing.memory.taken_up(K::KIND, &key(&meta));
+                missing.memory.taken_up(K::CALLED, &key(&meta));
             }
-            Err(error) => tracing::debug!(kind = K::KIND, %error, "not reconciled"),
+            Err(error) => tracing::debug!(kind = K::CALLED, %error, "not reconciled"),
             Ok(_) => {}
         }
         ready(())

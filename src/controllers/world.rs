@@ -15,10 +15,13 @@ use kube::{
     runtime::reflector::{ObjectRef, Store},
 };
 
-use super::registry::connection::Connection;
+use super::{
+    promotion::{shared::Promoting, triggers::PromotionObject},
+    registry::connection::Connection,
+};
 use crate::{
     api::{
-        Registry, Repository,
+        ImagePromotion, Registry, Repository,
         names::{OwnerId, RepositoryName},
         status::CommonStatus,
     },
@@ -27,6 +30,7 @@ use crate::{
         gate::Gate,
         spawn::{Readiness, list_of},
     },
+    events::{message::ImageChange, queues::Queues},
     metrics::Metrics,
 };
 
@@ -48,6 +52,24 @@ pub(crate) enum Hint {
     Names(String, HashSet<RepositoryName>),
     /// Everything in a namespace.
     Namespace(String),
+    /// Repositories of these names in a Registry, of which AWS says that somebody changed them: what was seen before is
+    /// not to be trusted.
+    Changed(String, HashSet<RepositoryName>),
+    /// A Registry itself. `asked`: what was seen before is not to be trusted.
+    Look { registry: String, asked: bool },
+    /// An image of which AWS says that something happened to it.
+    Image {
+        registry: String,
+        repository: RepositoryName,
+        what: ImageChange,
+    },
+}
+
+impl Hint {
+    /// Whether what was seen of the objects before is not to be trusted.
+    pub(crate) const fn casts_doubt(&self) -> bool {
+        matches!(self, Self::Changed(..) | Self::Look { asked: true, .. })
+    }
 }
 
 /// What the kinds share.
@@ -61,9 +83,17 @@ pub(crate) struct World {
     pub readiness: Readiness,
     pub registries: Store<DeserializeGuard<Registry>>,
     pub repositories: Store<DeserializeGuard<Repository>>,
+    pub promotions: Store<DeserializeGuard<ImagePromotion>>,
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     pub connections: RwLock<HashMap<String, Arc<Connection>>>,
+    /// Hints at objects of a registry.
     pub hints: UnboundedSender<Hint>,
+    /// Hints at Registries themselves: [`Hint::Look`] and no other.
+    pub looks: UnboundedSender<Hint>,
+    pub queues: Queues,
+    /// Promotions that are to look again.
+    pub nudges: UnboundedSender<PromotionObject>,
+    pub promoting: Promoting,
 }
 
 /// The labels of a namespace.
@@ -120,6 +150,20 @@ impl World {
         others.map(ResourceExt::name_any).min()
     }
 
+    /// The Registry that named the same queue of events before this one, if there is one. Two would take each other's messages.
+    pub(crate) fn elder_on_queue(&self, registry: &Registry) -> Option<String> {
+        let age = |registry: &Registry| (registry.creation_timestamp().map(|time| time.0), registry.name_any());
+        let queue = registry.spec.events.as_ref()?;
+        let state = self.registries.state();
+        let others = state.iter().filter_map(|guard| guard.0.as_ref().ok()).filter(|other| {
+            other.spec.events.as_ref() == Some(queue)
+                && other.name_any() != registry.name_any()
+                && other.metadata.deletion_timestamp.is_none()
+                && age(other) < age(registry)
+        });
+        others.map(ResourceExt::name_any).min()
+    }
+
     /// The labels of a namespace; the apiserver adds its name as `kubernetes.io/metadata.name`.
     pub(crate) async fn namespace(&self, name: &str) -> Result<Option<Labels>> {
         self.readiness.until_done(&list_of::<Namespace>()).await;
@@ -142,26 +186,59 @@ impl World {
             .cloned()
     }
 
-    /// Asks for a look at Repositories. Nobody listens only while the program ends.
+    /// Asks for a look. Nobody listens only while the program ends.
     pub(crate) fn hint(&self, hint: Hint) {
-        let _ = self.hints.unbounded_send(hint);
+        self.nudge_for(&hint);
+        if matches!(hint, Hint::Image { .. }) {
+            return;
+        }
+        let to = match &hint {
+            Hint::Look { .. } => &self.looks,
+            _ => &self.hints,
+        };
+        let _ = to.unbounded_send(hint);
+    }
+
+    /// The names of the repositories that a hint means and an object here speaks of.
+    pub(crate) fn named(&self, hint: &Hint) -> HashSet<RepositoryName> {
+        let meant = self.meant(hint).into_iter();
+        meant
+            .filter_map(|object| self.repositories.get(&object)?.0.as_ref().ok()?.repository_name().ok())
+            .collect()
     }
 
     /// The Repositories that a hint means.
     pub(crate) fn meant(&self, hint: &Hint) -> Vec<ObjectRef<DeserializeGuard<Repository>>> {
+        if matches!(hint, Hint::Names(_, names) | Hint::Changed(_, names) if names.is_empty()) {
+            return Vec::new();
+        }
         let matches = |repository: &Repository| match hint {
             Hint::Registry(registry) => repository.spec.registry_ref.name == *registry,
-            Hint::Names(registry, names) => {
+            Hint::Names(registry, names) | Hint::Changed(registry, names) => {
                 repository.spec.registry_ref.name == *registry
                     && repository.repository_name().is_ok_and(|name| names.contains(&name))
             }
             Hint::Namespace(namespace) => repository.metadata.namespace.as_deref() == Some(namespace.as_str()),
+            // No setting of a repository depends on its images.
+            Hint::Image { .. } | Hint::Look { .. } => false,
         };
         let state = self.repositories.state();
         state
             .iter()
             .filter(|guard| guard.0.as_ref().is_ok_and(matches))
             .map(|guard| ObjectRef::from_obj(guard.as_ref()))
+            .collect()
+    }
+
+    /// The Registry that a hint means itself.
+    pub(crate) fn meant_registry(&self, hint: &Hint) -> Vec<ObjectRef<DeserializeGuard<Registry>>> {
+        let Hint::Look { registry, .. } = hint else {
+            return Vec::new();
+        };
+        let found = self.registries.get(&ObjectRef::new(registry));
+        found
+            .map(|guard| ObjectRef::from_obj(guard.as_ref()))
+            .into_iter()
             .collect()
     }
 
@@ -187,5 +264,11 @@ impl World {
             *counts.entry(ready(status.map(|status| &status.common))).or_default() += 1;
         }
         self.metrics.objects("Repository", &counts);
+        counts.clear();
+        for guard in self.promotions.state() {
+            let status = guard.0.as_ref().ok().and_then(|promotion| promotion.status.as_ref());
+            *counts.entry(ready(status.map(|status| &status.common))).or_default() += 1;
+        }
+        self.metrics.objects("ImagePromotion", &counts);
     }
 }

@@ -1,109 +1,104 @@
-//! Admission policies: what a structural schema cannot say. IAM takes a scalar or a list in most places, so the schema
-//! leaves `spec.policy.document` open, and these rules look inside. Source of the rules: the IAM user guide, "Grammar of
-//! the IAM JSON policy language", and ECR's repository policies, which take no `Resource`.
+//! Admission policies: what a structural schema cannot say, because it looks at one object alone and knows neither who
+//! writes it nor IAM's grammar. One file a subject.
+
+mod documents;
+mod promotions;
+mod requests;
 
 use serde_json::{Value, json};
 
 use super::GenerateError;
 use crate::api::GROUP;
 
-/// The statements of the document as a list.
-const STATEMENTS: &str = "!has(variables.document.Statement) ? [] : \
-    type(variables.document.Statement) == list ? variables.document.Statement : [variables.document.Statement]";
+/// A `ValidatingAdmissionPolicy` for one kind, and its binding, which denies.
+struct Policy {
+    /// What it is about; the policy's name is this and the group.
+    name: &'static str,
+    /// The plural of the kind. Subresources such as its status are not meant.
+    resource: &'static str,
+    /// The expression without which the policy does not apply, with its name.
+    condition: Option<(&'static str, &'static str)>,
+    /// Names and expressions; each is evaluated where it is first used.
+    variables: Vec<(&'static str, String)>,
+    rules: Vec<Rule>,
+}
 
-/// A rule, the sentence that is shown when it does not hold.
-const RULES: [(&str, &str); 9] = [
-    (
-        "variables.document.all(key, key in ['Version', 'Id', 'Statement'])",
-        "spec.policy.document: an IAM policy has the keys Version, Id and Statement, and no other",
-    ),
-    (
-        "!has(variables.document.Version) || variables.document.Version in ['2012-10-17', '2008-10-17']",
-        "spec.policy.document.Version is '2012-10-17' or '2008-10-17', in quotes",
-    ),
-    (
-        "variables.statements.size() > 0",
-        "spec.policy.document.Statement has at least one statement; to have no policy, write policy: {access: {}}",
-    ),
-    (
-        "variables.statements.all(s, type(s) == map && s.all(key, key in \
-         ['Sid', 'Effect', 'Principal', 'NotPrincipal', 'Action', 'NotAction', 'Condition']))",
-        "spec.policy.document.Statement: a statement has the keys Sid, Effect, Principal, Action and Condition, and no \
-         other; a repository policy takes no Resource",
-    ),
-    (
-        "variables.statements.all(s, type(s) == map && has(s.Effect) && s.Effect in ['Allow', 'Deny'])",
-        "spec.policy.document.Statement: Effect is Allow or Deny",
-    ),
-    (
-        "variables.statements.all(s, type(s) == map && has(s.Principal) && !has(s.NotPrincipal))",
-        "spec.policy.document.Statement: each statement names a Principal; NotPrincipal would mean everyone else",
-    ),
-    (
-        "variables.statements.all(s, type(s) == map && (!has(s.Principal) || \
-         (type(s.Principal) == map && s.Principal.size() > 0 && s.Principal.all(kind, \
-         type(s.Principal[kind]) == list ? s.Principal[kind].size() > 0 && s.Principal[kind].all(p, type(p) == string && !p.contains('*')) \
-         : type(s.Principal[kind]) == string && !s.Principal[kind].contains('*')))))",
-        "spec.policy.document.Statement: Principal is a map such as {AWS: ['111122223333']} of texts without '*': '*' would \
-         open the repository to everyone; for an organization use policy.access with organizationIds, and write account ids in quotes",
-    ),
-    (
-        "variables.statements.all(s, type(s) == map && has(s.Action) != has(s.NotAction) && \
-         [has(s.Action) ? s.Action : s.NotAction].all(a, type(a) == string || \
-         (type(a) == list && a.size() > 0 && a.all(one, type(one) == string))))",
-        "spec.policy.document.Statement: each statement has an Action, such as ecr:BatchGetImage, or a list of them",
-    ),
-    (
-        "variables.statements.all(s, type(s) == map && (!has(s.Condition) || type(s.Condition) == map))",
-        "spec.policy.document.Statement: Condition is a map of operators",
-    ),
-];
+/// What must hold, and the sentence that is shown when it does not.
+struct Rule {
+    expression: String,
+    message: String,
+    refusal: Refusal,
+}
 
-/// The policies and their bindings.
-pub(super) fn policies() -> Vec<Value> {
-    let name = format!("repository-policy-document.{GROUP}");
-    let validations: Vec<Value> = RULES
-        .iter()
-        .map(|(expression, message)| json!({ "expression": expression, "message": message, "reason": "Invalid" }))
-        .collect();
-    let policy = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingAdmissionPolicy",
-        "metadata": { "name": name },
-        "spec": {
-            "failurePolicy": "Fail",
-            "matchConstraints": { "resourceRules": [{
-                "apiGroups": [GROUP],
-                "apiVersions": ["*"],
-                "operations": ["CREATE", "UPDATE"],
-                "resources": ["repositories"],
-            }]},
-            "matchConditions": [{
-                "name": "has-a-document",
-                "expression": "has(object.spec.policy) && has(object.spec.policy.document)",
-            }],
-            "variables": [
-                { "name": "document", "expression": "object.spec.policy.document" },
-                { "name": "statements", "expression": STATEMENTS },
-            ],
-            "validations": validations,
-        },
-    });
-    let binding = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingAdmissionPolicyBinding",
-        "metadata": { "name": name },
-        "spec": { "policyName": name, "validationActions": ["Deny"] },
-    });
-    vec![policy, binding]
+/// Why a rule refuses, as an HTTP status has it.
+#[derive(Clone, Copy)]
+enum Refusal {
+    /// Nobody may write this.
+    Invalid,
+    /// This user may not.
+    Forbidden,
+}
+
+impl Rule {
+    fn new(refusal: Refusal, expression: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            expression: expression.into(),
+            message: message.into(),
+            refusal,
+        }
+    }
+}
+
+impl Policy {
+    /// The policy and its binding.
+    fn objects(&self) -> [Value; 2] {
+        let name = format!("{}.{GROUP}", self.name);
+        let named = |(name, expression): (&str, &str)| json!({ "name": name, "expression": expression });
+        let variables = self.variables.iter();
+        let rules = self.rules.iter().map(|rule| {
+            let reason = match rule.refusal {
+                Refusal::Invalid => "Invalid",
+                Refusal::Forbidden => "Forbidden",
+            };
+            json!({ "expression": rule.expression, "message": rule.message, "reason": reason })
+        });
+        let mut policy = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "ValidatingAdmissionPolicy",
+            "metadata": { "name": name },
+            "spec": {
+                "failurePolicy": "Fail",
+                "matchConstraints": { "resourceRules": [{
+                    "apiGroups": [GROUP],
+                    "apiVersions": ["*"],
+                    "operations": ["CREATE", "UPDATE"],
+                    "resources": [self.resource],
+                }]},
+                "variables": variables.map(|(name, expression)| named((name, expression))).collect::<Vec<_>>(),
+                "validations": rules.collect::<Vec<_>>(),
+            },
+        });
+        if let Some(condition) = self.condition {
+            policy["spec"]["matchConditions"] = json!([named(condition)]);
+        }
+        let binding = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": { "name": name },
+            "spec": { "policyName": name, "validationActions": ["Deny"] },
+        });
+        [policy, binding]
+    }
 }
 
 /// The template of the chart.
 pub(super) fn template() -> Result<String, GenerateError> {
     let mut template = String::from("{{- if .Values.admissionPolicies.install }}\n");
-    for object in policies() {
-        template += "---\n";
-        template += &serde_yaml_ng::to_string(&object)?;
+    for policy in [documents::policy(), promotions::policy(), requests::policy()] {
+        for object in policy.objects() {
+            template += "---\n";
+            template += &serde_yaml_ng::to_string(&object)?;
+        }
     }
     Ok(template + "{{- end }}\n")
 }

@@ -7,6 +7,41 @@ use crate::api::{
     promotion::{ImageStatus, TargetKind, Via},
 };
 
+/// What was seen since the engine was asked first. What is `None` was not looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// In the order of `spec.targets`; those of one selector by name.
+    pub targets: Option<Vec<TargetFacts>>,
+    pub baseline: Option<Origin>,
+    pub selection: Option<Selection>,
+    pub gates: Option<(Digest, Vec<Closed>)>,
+    /// What the scan gate has against a running image.
+    pub regression: Option<(Digest, Option<String>)>,
+    pub presence: Option<(Digest, Presence)>,
+    /// The image that a request named, `None` where there is none of that name.
+    pub named: Option<(String, Option<ImageStatus>)>,
+    pub copy: Option<(Digest, Progress)>,
+    pub check: Option<(u8, Progress)>,
+}
+
+/// What the targets ran before the promotion did anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// All of them the same image of the repository.
+    Image(ImageStatus),
+    /// Different ones, or none of the repository.
+    None,
+}
+
+/// How far something is that takes its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    NotStarted,
+    Running(String),
+    Done,
+    Failed(String),
+}
+
 /// An image of the repository, as ECR describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Image {
@@ -62,6 +97,8 @@ pub(crate) struct TargetFacts {
     pub kind: TargetKind,
     pub name: String,
     pub via: Via,
+    /// The digest in the place that we write: the workload itself, the object of `viaRef`, or what was published last.
+    pub written: Option<Digest>,
     /// `None` where it does not exist.
     pub found: Option<Found>,
 }

@@ -83,15 +83,6 @@ pub(crate) fn needs_list(gate: &ScanGate, now: Timestamp) -> bool {
     gate.fixable_only || gate.ignore.iter().any(|ignored| ignored.expires > now)
 }
 
-/// When the verdict may change although no finding does: the first entry of `ignore` that is still valid expires.
-pub(crate) fn changes(gate: &ScanGate, now: Timestamp) -> Option<Timestamp> {
-    gate.ignore
-        .iter()
-        .map(|ignored| ignored.expires)
-        .filter(|expires| *expires > now)
-        .min()
-}
-
 /// Judges the images of a candidate, or of what runs. The worst is told: too much before unavailable before pending.
 pub(crate) fn judge(gate: &ScanGate, images: &[Scanned], now: Timestamp) -> Verdict {
     let (mut exceeded, mut unavailable, mut pending) = (Vec::new(), Vec::new(), Vec::new());
@@ -380,10 +371,9 @@ mod tests {
             verdict(ignoring("CVE-2026-3", "2026-12-01T00:00:00Z"), findings),
             Verdict::Exceeded(_)
         ));
-        assert!(!needs_list(&gate(expired.clone()), now()) && changes(&gate(expired), now()).is_none());
+        assert!(!needs_list(&gate(expired), now()));
         let valid = gate(ignoring("CVE-2026-1", "2026-12-01T00:00:00Z"));
         assert!(needs_list(&valid, now()));
-        assert_eq!(changes(&valid, now()), Some("2026-12-01T00:00:00Z".parse().unwrap()));
     }
 
     #[test]

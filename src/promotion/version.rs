@@ -492,8 +492,16 @@ mod tests {
         assert!(taken > 1_000, "{taken}");
     }
 
+    /// The expression of the rule by which the apiserver checks a range.
     fn schema_pattern() -> regex::Regex {
         let schema = serde_json::to_value(schemars::schema_for!(crate::api::promotion::Semver)).unwrap();
-        regex::Regex::new(schema["properties"]["range"]["pattern"].as_str().unwrap()).unwrap()
+        let rule = schema["properties"]["range"]["x-kubernetes-validations"][0]["rule"]
+            .as_str()
+            .unwrap();
+        let pattern = rule
+            .strip_prefix("self.matches(r'")
+            .and_then(|rest| rest.strip_suffix("')"))
+            .unwrap();
+        regex::Regex::new(pattern).unwrap()
     }
 }

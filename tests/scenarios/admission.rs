@@ -318,8 +318,29 @@ fn a_registry_says_which_one_it_is_for_good() -> Result<()> {
             let refusal = scene.refusal(&with("adm-registry", overlay)).await?;
             ensure!(refusal.contains(sentence), "{refusal}");
         }
+        let queue = |url: &str| json!({ "events": { "queueUrl": url } });
+        for url in [
+            "https://sqs.eu-west-1.amazonaws.com/111122223333/ecr-operator",
+            "https://vpce-0123-abcd.sqs.us-east-1.vpce.amazonaws.com/111122223333/q",
+        ] {
+            scene.apply(&with("adm-registry", queue(url))).await?;
+        }
         for (overlay, field) in [
             (json!({ "registryId": "1111" }), "spec.registryId"),
+            (json!({ "events": {} }), "spec.events.queueUrl"),
+            (
+                queue("ftp://sqs.eu-west-1.amazonaws.com/111122223333/q"),
+                "spec.events.queueUrl",
+            ),
+            (
+                queue("https://sqs.eu-west-1.amazonaws.com/111122223333/q.fifo"),
+                "spec.events.queueUrl",
+            ),
+            (queue("https://sqs.eu-west-1.amazonaws.com/q"), "spec.events.queueUrl"),
+            (
+                queue("https://sqs.us-east-1.amazonaws.com/111122223333/q"),
+                "spec.events.queueUrl must be a queue in spec.region",
+            ),
             (json!({ "region": "EU" }), "spec.region"),
             (json!({ "mode": "manage" }), "spec.mode"),
             (

@@ -112,6 +112,11 @@ impl Stage {
         Operator::start(name, cluster, &self.aws, options).await
     }
 
+    /// An operator that looks at a registry only when it starts, when something happens, and once an hour.
+    pub(crate) async fn rare_operator(&self, name: &str, cluster: &Cluster) -> Result<Operator> {
+        Operator::start(name, cluster, &self.aws, options(&self.user, OWNER, "1h")).await
+    }
+
     /// A cluster of an apiserver alone with the chart installed; it lasts as long as the stage.
     pub(crate) async fn bare_cluster(&self, name: &str) -> Result<&'static Cluster> {
         let cluster = self.control_plane.bare_cluster(name).await?;

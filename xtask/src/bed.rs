@@ -8,9 +8,9 @@ use bed::artifacts;
 
 /// Builds the test bed and prints where its programs are
 ///
-/// etcd, kube-apiserver, kube-controller-manager, kubectl, kwok and helm are built with Go 1.26 or newer, the AWS stand-in
-/// with cargo. The first time takes about ten minutes on two cores. They are kept in the user's cache directory, under
-/// ecr-operator/bed, until what they are built from changes.
+/// etcd, kube-apiserver, kube-controller-manager, kubectl and helm are built with Go 1.26 or newer, Argo CD with Go 1.27,
+/// which an older Go fetches by itself, and the AWS stand-in with cargo. The first time takes about twelve minutes on two
+/// cores. They are kept in the user's cache directory, under ecr-operator/bed, until what they are built from changes.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -19,13 +19,20 @@ Examples:
 pub(crate) struct Arguments {}
 
 pub(crate) async fn run(_: &Arguments) -> Result<ExitCode> {
-    for (name, path) in build().await? {
+    for (name, path) in build_all().await? {
         println!("{name:<24} {}", path.display());
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Builds all there is; gives each program's name and place.
+pub(crate) async fn build_all() -> Result<Vec<(&'static str, PathBuf)>> {
+    let mut programs = build().await?;
+    programs.push(("argo-cd", artifacts::argo_cd().await?.directory));
+    Ok(programs)
+}
+
+/// Builds all but what only tests need; gives each program's name and place.
 pub(crate) async fn build() -> Result<Vec<(&'static str, PathBuf)>> {
     let control_plane = artifacts::control_plane().await?;
     let tools = artifacts::tools().await?;
@@ -35,7 +42,6 @@ pub(crate) async fn build() -> Result<Vec<(&'static str, PathBuf)>> {
         ("kube-apiserver", control_plane.kube_apiserver),
         ("kube-controller-manager", control_plane.kube_controller_manager),
         ("kubectl", control_plane.kubectl),
-        ("kwok", tools.kwok),
         ("helm", tools.helm),
         ("aws-stand-in", aws_stand_in),
     ])

@@ -94,7 +94,7 @@ impl Step {
     async fn run(self, tasks: &Tasks, sum: &mut Sum) -> Result<()> {
         let Some(arguments) = self.cargo_arguments() else {
             return match self {
-                Self::Bed => crate::bed::build().await.map(drop),
+                Self::Bed => crate::bed::build_all().await.map(drop),
                 _ if generate::check()? => Ok(()),
                 _ => bail!("generated files differ"),
             };

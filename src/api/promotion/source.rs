@@ -103,12 +103,9 @@ pub struct Semver {
     /// Comparisons that must all hold, separated by spaces or commas, such as `>=1.2 <2`, `~1.4`, `^2`, `1.x`, and
     /// alternatives separated by `||`, with the meaning they have to npm: `1.2.3` is that version alone, and `1.2` is
     /// every 1.2.x. 1 to 256 characters. Required.
-    #[schemars(
-        length(min = 1, max = 256),
-        regex(
-            pattern = r"^\s*(v?[xX*](\.[xX*]){0,2}|(>=|<=|>|<|=|~|\^)?\s*v?(0|[1-9][0-9]{0,15})(\.[xX*](\.[xX*])?|\.(0|[1-9][0-9]{0,15})(\.[xX*]|\.(0|[1-9][0-9]{0,15})(-(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*))*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?)?)?)(\s*(\|\||,|\s)\s*(v?[xX*](\.[xX*]){0,2}|(>=|<=|>|<|=|~|\^)?\s*v?(0|[1-9][0-9]{0,15})(\.[xX*](\.[xX*])?|\.(0|[1-9][0-9]{0,15})(\.[xX*]|\.(0|[1-9][0-9]{0,15})(-(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*))*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?)?)?))*\s*$"
-        )
-    )]
+    #[schemars(length(min = 1, max = 256))]
+    #[x_kube(validation = Rule::new(r"self.matches(r'^\s*(v?[xX*](\.[xX*]){0,2}|(>=|<=|>|<|=|~|\^)?\s*v?(0|[1-9][0-9]{0,15})(\.[xX*](\.[xX*])?|\.(0|[1-9][0-9]{0,15})(\.[xX*]|\.(0|[1-9][0-9]{0,15})(-(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*))*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?)?)?)(\s*(\|\||,|\s)\s*(v?[xX*](\.[xX*]){0,2}|(>=|<=|>|<|=|~|\^)?\s*v?(0|[1-9][0-9]{0,15})(\.[xX*](\.[xX*])?|\.(0|[1-9][0-9]{0,15})(\.[xX*]|\.(0|[1-9][0-9]{0,15})(-(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*))*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?)?)?))*\s*$')")
+        .message("policy.semver.range is not a range of semantic versions; write comparisons such as '>=1.2 <2', '~1.4' or '^2 || ^3'"))]
     pub range: String,
 
     /// Whether pre-releases such as `1.3.0-rc.1` are taken, ordered as semver has it; `<2` leaves those of 2.0.0 out.

@@ -141,7 +141,7 @@ pub struct ImageStatus {
 }
 
 /// Who caused something.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[expect(
     missing_docs,
     reason = "the variants are described where the enum is used: a schema loses their own texts"

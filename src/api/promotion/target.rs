@@ -116,7 +116,9 @@ pub struct ViaRef {
 
     /// Where in the object, at most 253 characters: the name of the image in the manifests for `FluxKustomization`,
     /// `FluxHelmRelease` and `ArgoApplication` with Kustomize, `helm:<parameter>` for `ArgoApplication` with Helm, the
-    /// key for `ConfigMap`. Default: the repository's URI, or `image` for `ConfigMap`.
+    /// key for `ConfigMap`. A parameter or key whose name ends with `digest` gets the digest alone, any other the whole
+    /// image, `repository@digest`; one that ends with `tag` is refused. Default: the repository's URI, or `image` for
+    /// `ConfigMap`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub key: Option<String>,

@@ -10,10 +10,13 @@ use tokio::time::Instant;
 
 use crate::{
     api::{
-        names::{AccountId, RepositoryName},
+        names::{AccountId, Region, RepositoryName},
         registry::RegistrySpec,
     },
-    aws::{batch::Lookups, client::Ecr, connect, error::AwsError, inventory::Inventory, record::Record},
+    aws::{
+        batch::Lookups, catalog::Catalog, client::Ecr, connect, error::AwsError, inventory::Inventory, record::Record,
+        sqs::Sqs,
+    },
     control::gate::Gate,
     metrics::Metrics,
 };
@@ -43,6 +46,7 @@ pub(crate) struct ClaimTags {
 pub(crate) struct Connection {
     pub registry_id: AccountId,
     pub ecr: Ecr,
+    pub sqs: Sqs,
     pub inventory: Inventory,
     pub lookups: Lookups,
     opened_with: RegistrySpec,
@@ -50,6 +54,7 @@ pub(crate) struct Connection {
     standing: RwLock<Option<Standing>>,
     checks: Mutex<Checks>,
     locks: Mutex<HashMap<RepositoryName, Weak<tokio::sync::Mutex<()>>>>,
+    catalogs: Mutex<HashMap<RepositoryName, Arc<Catalog>>>,
 }
 
 /// What was checked when; answers that are valid for a while.
@@ -71,16 +76,23 @@ const VALID: Duration = Duration::from_mins(5);
 
 impl Connection {
     pub(crate) async fn open(name: &str, spec: &RegistrySpec, gate: Gate, metrics: Metrics) -> Self {
+        let (ecr, sqs) = connect::open(name, spec, gate, metrics).await;
         Self {
             registry_id: spec.registry_id.clone(),
-            ecr: connect::open(name, spec, gate, metrics).await,
+            ecr,
+            sqs,
             inventory: Inventory::default(),
             lookups: Lookups::default(),
             opened_with: spec.clone(),
             standing: RwLock::default(),
             checks: Mutex::default(),
             locks: Mutex::default(),
+            catalogs: Mutex::default(),
         }
+    }
+
+    pub(crate) fn region(&self) -> &Region {
+        &self.opened_with.region
     }
 
     /// Whether the connection still fits the Registry.
@@ -214,6 +226,21 @@ impl Connection {
             None => self.inventory.forget(name),
         }
         Ok(found)
+    }
+
+    /// What is known of the images of a repository, shared by all promotions from it.
+    pub(crate) fn catalog(&self, name: &RepositoryName) -> Arc<Catalog> {
+        let mut catalogs = self.catalogs.lock().unwrap_or_else(PoisonError::into_inner);
+        let catalog = catalogs
+            .entry(name.clone())
+            .or_insert_with(|| Arc::new(Catalog::new(self.ecr.clone(), name.clone())));
+        Arc::clone(catalog)
+    }
+
+    /// The same, if anybody has asked for it.
+    pub(crate) fn known_catalog(&self, name: &RepositoryName) -> Option<Arc<Catalog>> {
+        let catalogs = self.catalogs.lock().unwrap_or_else(PoisonError::into_inner);
+        catalogs.get(name).cloned()
     }
 
     /// One object at a time acts on a repository: two that adopt the same one must not both believe they have it.

@@ -23,7 +23,7 @@ use crate::{
     api::{
         CLAIM_REPOSITORY, Registry, Repository,
         names::RepositoryName,
-        registry::{ClaimStatus, RegistryStatus},
+        registry::{ClaimStatus, EventsStatus, RegistryStatus},
         status::CommonStatus,
     },
     aws::{
@@ -37,6 +37,7 @@ use crate::{
         plan::{Goal, Plan, Verdict},
         reason::Reason,
     },
+    events::queues::{Source, State},
     metrics::Metrics,
 };
 
@@ -54,6 +55,8 @@ pub(crate) struct References {
     pub metrics: Metrics,
     /// Another Registry that stands for the same registry and came first.
     pub elder: Option<String>,
+    /// How the reading of its events goes.
+    pub events: Option<EventsStatus>,
     /// Objects that refer to it, where it is to be deleted.
     pub referrers: Vec<String>,
     /// Repositories that the listing showed to be changed, to be hinted at when the look is over.
@@ -94,6 +97,7 @@ impl Managed for Registry {
             interval: world.inventory_interval,
             metrics: world.metrics.clone(),
             elder: world.elder_of(self),
+            events: events_status(self, world),
             referrers,
             changed: Mutex::default(),
         })
@@ -109,6 +113,7 @@ impl Managed for Registry {
                 claim: None,
                 unconfirmed: false,
                 elder: references.elder.clone(),
+                events: references.events.clone(),
                 referrers,
             });
         }
@@ -119,6 +124,7 @@ impl Managed for Registry {
                 claim: None,
                 unconfirmed: false,
                 elder: references.elder.clone(),
+                events: references.events.clone(),
                 referrers,
             });
         }
@@ -136,6 +142,7 @@ impl Managed for Registry {
             claim,
             unconfirmed,
             elder: references.elder.clone(),
+            events: references.events.clone(),
             referrers,
         })
     }
@@ -197,7 +204,11 @@ impl Managed for Registry {
             Some(seen) if told.goal == Goal::Present => seen.claim.as_ref().map(plan::read_claim),
             _ => old.claim,
         };
-        RegistryStatus { common, claim }
+        let events = match told.seen {
+            Some(seen) => seen.events.clone(),
+            None => old.events,
+        };
+        RegistryStatus { common, claim, events }
     }
 
     fn is_drift(&self, _: &Seen) -> bool {
@@ -230,7 +241,43 @@ impl Managed for Registry {
         } else if !changed.is_empty() {
             ctx.world.hint(Hint::Names(self.name_any(), changed));
         }
+        let source = source(self, connection).filter(|_| ctx.world.elder_on_queue(self).is_none());
+        ctx.world.queues.set(&self.name_any(), source);
     }
+}
+
+/// From where events are to be read; from nowhere while the registry is not to be used at all.
+fn source(registry: &Registry, connection: &Arc<Connection>) -> Option<Source> {
+    let usable = !matches!(connection.standing(), None | Some(Standing::NotReady(_)));
+    let events = registry.spec.events.as_ref().filter(|_| usable)?;
+    Some(Source {
+        connection: Arc::clone(connection),
+        queue_url: events.queue_url.clone(),
+    })
+}
+
+fn events_status(registry: &Registry, world: &World) -> Option<EventsStatus> {
+    registry.spec.events.as_ref()?;
+    if let Some(elder) = world.elder_on_queue(registry) {
+        let message = format!(
+            "Events are not read: the queue is that of Registry {elder}, and SQS gives a message to one reader. Give this Registry \
+             a queue of its own."
+        );
+        return Some(EventsStatus {
+            listening: false,
+            message,
+        });
+    }
+    Some(match world.queues.state(&registry.name_any())? {
+        State::Listening => EventsStatus {
+            listening: true,
+            message: String::new(),
+        },
+        State::Failing(message) => EventsStatus {
+            listening: false,
+            message,
+        },
+    })
 }
 
 /// What the objects of the registry may do after this look; `None` leaves it as it was. It does not depend on whether the
@@ -307,6 +354,7 @@ fn close(registry: &Registry, world: &World) {
         .write()
         .unwrap_or_else(PoisonError::into_inner)
         .remove(&name);
+    world.queues.set(&name, None);
     world.metrics.forget_registry(&name);
 }
 

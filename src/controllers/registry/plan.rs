@@ -6,7 +6,7 @@ use super::connection::ClaimTags;
 use crate::{
     api::{
         CLAIM_CLUSTER_TAG, CLAIM_REPOSITORY, CLAIM_WRITER_TAG, Registry,
-        registry::{ClaimStatus, RegistryMode},
+        registry::{ClaimStatus, EventsStatus, RegistryMode},
     },
     control::{
         plan::{Goal, Plan, Verdict, Warning},
@@ -30,6 +30,8 @@ pub(crate) struct Seen {
     pub unconfirmed: bool,
     /// Another Registry that stands for the same registry and came first.
     pub elder: Option<String>,
+    /// How the reading of events goes; `None` without a queue, and until it was tried.
+    pub events: Option<EventsStatus>,
     /// Objects that refer to this Registry; only looked for when it is to be deleted.
     pub referrers: Vec<String>,
 }
@@ -216,6 +218,7 @@ mod tests {
                 mode,
                 tenants: Vec::new(),
                 creation_defaults: None,
+                events: None,
                 takeover: None,
                 suspend: false,
             },
@@ -235,6 +238,7 @@ mod tests {
             claim,
             unconfirmed: false,
             elder: None,
+            events: None,
             referrers: Vec::new(),
         }
     }
@@ -340,6 +344,7 @@ mod tests {
     fn a_registry_waits_for_its_objects_and_leaves_its_claim() {
         let registry = registry(RegistryMode::Manage);
         let used = Seen {
+            events: None,
             referrers: vec!["a/x".into(), "a/y".into()],
             ..seen(None)
         };

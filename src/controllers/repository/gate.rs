@@ -100,31 +100,7 @@ fn grants(
     labels: Option<&BTreeMap<String, String>>,
     name: &RepositoryName,
 ) -> Result<Grants, String> {
-    let empty = BTreeMap::new();
-    let labels = labels.unwrap_or(&empty);
-    let selecting: Vec<&Tenant> = tenants
-        .iter()
-        .filter(|tenant| tenant.may.contains(&Permission::Manage) && selects(&tenant.namespace_selector, labels))
-        .collect();
-    if selecting.is_empty() {
-        return Err(format!(
-            "has no tenant that lets namespace {namespace} manage repositories"
-        ));
-    }
-    let granting: Vec<&Tenant> = selecting
-        .into_iter()
-        .filter(|tenant| {
-            tenant
-                .repository_prefixes
-                .iter()
-                .any(|prefix| prefix.holds(namespace, name))
-        })
-        .collect();
-    if granting.is_empty() {
-        return Err(format!(
-            "lets namespace {namespace} manage repositories, but not one named {name}"
-        ));
-    }
+    let granting = admitting(tenants, Permission::Manage, namespace, labels, name)?;
     let mut together = Grants::default();
     for tenant in &granting {
         together
@@ -143,6 +119,45 @@ fn grants(
         principals.push(own_account.to_string());
     }
     Ok(together)
+}
+
+/// The tenants that let a namespace do something with a repository, or why none does.
+pub(crate) fn admitting<'t>(
+    tenants: &'t [Tenant],
+    permission: Permission,
+    namespace: &str,
+    labels: Option<&BTreeMap<String, String>>,
+    name: &RepositoryName,
+) -> Result<Vec<&'t Tenant>, String> {
+    let what = match permission {
+        Permission::Manage => "manage repositories",
+        Permission::Promote => "promote images",
+    };
+    let empty = BTreeMap::new();
+    let labels = labels.unwrap_or(&empty);
+    let selecting: Vec<&Tenant> = tenants
+        .iter()
+        .filter(|tenant| tenant.may.contains(&permission) && selects(&tenant.namespace_selector, labels))
+        .collect();
+    if selecting.is_empty() {
+        return Err(format!("has no tenant that lets namespace {namespace} {what}"));
+    }
+    let holds = |tenant: &&Tenant| {
+        let mut prefixes = tenant.repository_prefixes.iter();
+        prefixes.any(|prefix| prefix.holds(namespace, name))
+    };
+    let admitting: Vec<&Tenant> = selecting.into_iter().filter(holds).collect();
+    if admitting.is_empty() {
+        let preposition = if permission == Permission::Manage {
+            "one named"
+        } else {
+            "from or to"
+        };
+        return Err(format!(
+            "lets namespace {namespace} {what}, but not {preposition} {name}"
+        ));
+    }
+    Ok(admitting)
 }
 
 /// Whether the selector selects. One that cannot be understood selects nothing.
@@ -183,6 +198,7 @@ mod tests {
             mode: RegistryMode::Manage,
             tenants,
             creation_defaults: None,
+            events: None,
             takeover: None,
             suspend: false,
         };

@@ -16,6 +16,8 @@
 //! - [`artifacts`]: the programs, built once and kept in the user's cache directory.
 //! - [`Bed`], [`Process`]: what was started ends, whatever way this program ends.
 //! - [`ControlPlane`], [`Cluster`]: apiservers that do not see each other; clients, kubectl, helm; writes counted by user.
+//! - [`Workloads`]: nodes on which pods start, crash or hang by their images, as a test says.
+//! - [`ArgoCd`]: the real one with a Git repository, for when somebody else owns the manifests too.
 //! - [`Aws`]: accounts, principals, faults, counted calls, images.
 //! - [`Operator`]: the operator as a process under its own `ServiceAccount`.
 //! - [`Tasks`]: programs that run in view, such as cargo.
@@ -36,14 +38,17 @@ mod rights;
 mod tasks;
 mod wait;
 
-pub use aws::{Aws, Call, Calls, Deletion, Effect, Fault, FaultState, Image, Moment, Policy, Principal};
+pub use aws::{Aws, Call, Calls, Deletion, Effect, Fault, FaultState, Image, Moment, Policy, Principal, Queue};
 pub use bed::{Bed, Output};
 pub use clone::root;
-pub use cluster::{Cluster, ControlPlane, Gateway, NAMESPACE, SERVICE_ACCOUNT, Write, Writes};
+pub use cluster::{
+    ARGO_CD_NAMESPACE, Application, ApplicationStatus, ArgoCd, ArgoCdRepository, Behaviour, Cluster, ControlPlane,
+    Gateway, NAMESPACE, SERVICE_ACCOUNT, Workloads, Write, Writes,
+};
 pub use environment::as_by_hand;
 pub use operator::{Operator, OperatorOptions};
 pub use process::{Process, Signal};
-pub use rights::operator_rights;
+pub use rights::{event_rights, operator_rights, promotion_rights};
 pub use tasks::Tasks;
 pub use wait::{Sighting, eventually, throughout};
 

@@ -73,10 +73,13 @@ impl Deletions {
 
 /// What `GET /calls` answers.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Report {
     total: u64,
     operations: BTreeMap<String, u64>,
     calls: Vec<Call>,
+    /// Requests to the data plane, which are no signed calls and in no other count.
+    data_plane: BTreeMap<String, u64>,
 }
 
 /// Which calls a report or a reset is about; a missing member matches everything.
@@ -94,10 +97,15 @@ impl Filter {
     }
 }
 
+/// By account, Region and operation.
+type Counts = BTreeMap<(String, String, String), u64>;
+
 #[derive(Default)]
 struct Counted {
     seq: u64,
-    counts: BTreeMap<(String, String, String), u64>,
+    counts: Counts,
+    /// Of the data plane.
+    plane: Counts,
     recent: VecDeque<Call>,
 }
 
@@ -119,15 +127,26 @@ impl Calls {
         counted.recent.push_back(call);
     }
 
+    /// Counts a request to the data plane.
+    pub(crate) fn record_on_plane(&self, operation: &str, account: &str, region: &str) {
+        let key = (account.to_owned(), region.to_owned(), operation.to_owned());
+        *self.0.lock().plane.entry(key).or_default() += 1;
+    }
+
     pub(crate) fn report(&self, filter: &Filter) -> Report {
         let counted = self.0.lock();
-        let mut operations = BTreeMap::new();
-        for ((account, region, operation), count) in &counted.counts {
-            if filter.takes(account, region) {
-                *operations.entry(operation.clone()).or_default() += count;
+        let summed = |counts: &Counts| {
+            let mut operations: BTreeMap<String, u64> = BTreeMap::new();
+            for ((account, region, operation), count) in counts {
+                if filter.takes(account, region) {
+                    *operations.entry(operation.clone()).or_default() += count;
+                }
             }
-        }
+            operations
+        };
+        let operations = summed(&counted.counts);
         Report {
+            data_plane: summed(&counted.plane),
             total: operations.values().sum(),
             operations,
             calls: counted
@@ -141,9 +160,9 @@ impl Calls {
 
     pub(crate) fn reset(&self, filter: &Filter) {
         let mut counted = self.0.lock();
-        counted
-            .counts
-            .retain(|(account, region, _), _| !filter.takes(account, region));
+        let kept = |(account, region, _): &(String, String, String), _: &mut u64| !filter.takes(account, region);
+        counted.counts.retain(kept);
+        counted.plane.retain(kept);
         counted.recent.retain(|call| !filter.takes(&call.account, &call.region));
     }
 }

@@ -1,11 +1,15 @@
-//! Faults on demand: throttling and other errors, slow answers, cut connections, and calls held until released.
+//! Faults on demand: throttling and other errors, slow answers, cut connections, calls held until released, and content
+//! that arrives changed or in part.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use axum::body::Body;
+use bytes::Bytes;
 use fakecloud_core::service::AwsServiceError;
+use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -49,6 +53,11 @@ pub(crate) struct Rule {
     disconnect: bool,
     #[serde(default)]
     hold: bool,
+    /// One bit of the answer's content is another one. Data plane only.
+    #[serde(default)]
+    corrupt: bool,
+    /// The connection is cut after so many bytes of the answer's content. Data plane only.
+    cut_after: Option<usize>,
 }
 
 /// What `GET /faults` tells about a fault.
@@ -94,8 +103,12 @@ pub(crate) struct Strike {
 impl Faults {
     /// Sets a fault and gives its id; the text says what is wrong with it otherwise.
     pub(crate) fn add(&self, rule: Rule) -> Result<String, String> {
-        if rule.code.is_none() && rule.latency_millis.is_none() && !rule.disconnect && !rule.hold {
-            return Err("a fault needs a code, latencyMillis, disconnect or hold".to_owned());
+        let spoils = rule.corrupt || rule.cut_after.is_some();
+        if rule.code.is_none() && rule.latency_millis.is_none() && !rule.disconnect && !rule.hold && !spoils {
+            return Err("a fault needs a code, latencyMillis, disconnect, hold, corrupt or cutAfter".to_owned());
+        }
+        if spoils && !rule.operation.starts_with("oci:") {
+            return Err("corrupt and cutAfter are for operations of the data plane (oci:...)".to_owned());
         }
         if rule.share.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
             return Err("share is a number from 0 to 1".to_owned());
@@ -240,6 +253,31 @@ pub(crate) async fn suffer(strikes: &[Strike], when: When) -> Result<Option<AwsS
         }
     }
     Ok(error)
+}
+
+/// Spoils the content of an answer of the data plane.
+pub(crate) fn spoil(strikes: &[Strike], content: Bytes) -> Body {
+    let mut content = content;
+    if strikes.iter().any(|strike| strike.rule.corrupt)
+        && let Some(middle) = content.len().checked_div(2)
+    {
+        let mut changed = content.to_vec();
+        if let Some(byte) = changed.get_mut(middle) {
+            *byte ^= 1;
+        }
+        content = Bytes::from(changed);
+    }
+    let Some(after) = strikes.iter().filter_map(|strike| strike.rule.cut_after).min() else {
+        return Body::from(content);
+    };
+    let part = content.slice(..after.min(content.len()));
+    // The error makes hyper cut the connection; the length announced is that of the whole. What is to arrive has to be
+    // written out before, which hyper does while the next piece is waited for.
+    let cut = stream::once(async {
+        tokio::task::yield_now().await;
+        Err(Cut)
+    });
+    Body::from_stream(stream::once(async { Ok(part) }).chain(cut))
 }
 
 fn default_message(code: &str) -> &'static str {

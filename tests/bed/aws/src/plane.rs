@@ -17,24 +17,124 @@ use uuid::Uuid;
 use crate::answer::refusal;
 use crate::credentials::Caller;
 use crate::ecr::{Push, Registry, allows};
+use crate::faults::{self, Strike, When};
 use crate::serve::Cut;
 use crate::world::World;
 
 /// The largest manifest that ECR takes.
 const LARGEST_MANIFEST: usize = 4 << 20;
 
-/// Answers a request to `/v2/`.
+/// Which of a registry's two ports a request came to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Side {
+    /// The registry itself.
+    Registry,
+    /// Where its blobs are: S3.
+    Store,
+}
+
+/// Answers a request to `/v2/`, or to where it redirects to for blobs.
 pub(crate) async fn request(
     world: Arc<World>,
     registry: Arc<Registry>,
+    side: Side,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Cut> {
     let (parts, body) = request.into_parts();
-    let answer = answer(&world, &registry, parts, Body::new(body)).await;
+    let operation = operation(side, &parts);
+    world
+        .calls
+        .record_on_plane(operation, &registry.account, &registry.region);
+    let strikes = world.faults.strikes(operation, &registry.account, &registry.region);
+    if let Some(error) = faults::suffer(&strikes, When::Before).await? {
+        return Ok(failure(&error));
+    }
+    let range = parts.headers.get("range").cloned();
+    let answer = match side {
+        Side::Registry => answer(&world, &registry, parts, Body::new(body)).await,
+        Side::Store => stored(&registry, parts, Body::new(body))
+            .await
+            .map(|answer| part_of(answer, range.as_ref())),
+    };
+    if let Some(error) = faults::suffer(&strikes, When::After).await? {
+        return Ok(failure(&error));
+    }
     Ok(match answer {
-        Ok(answer) => render(answer),
+        Ok(answer) => render(answer, &strikes),
         Err(error) => failure(&error),
     })
+}
+
+/// Under which name a request is counted, and faults are set for it.
+fn operation(side: Side, parts: &Parts) -> &'static str {
+    let segments = split_path_segments(parts.uri.path());
+    let rest = Place::of(&segments).map(|place| place.rest).unwrap_or_default();
+    match (side, parts.method.as_str(), rest.as_slice()) {
+        (Side::Store, ..) => "oci:DownloadBlob",
+        (_, "HEAD", ["blobs", _]) => "oci:HeadBlob",
+        (_, "GET", ["blobs", _]) => "oci:GetBlob",
+        (_, "POST", ["blobs", "uploads"]) => "oci:StartUpload",
+        (_, "PATCH", ["blobs", "uploads", _]) => "oci:PatchUpload",
+        (_, "PUT", ["blobs", "uploads", _]) => "oci:FinishUpload",
+        (_, "HEAD", ["manifests", _]) => "oci:HeadManifest",
+        (_, "GET", ["manifests", _]) => "oci:GetManifest",
+        (_, "PUT", ["manifests", _]) => "oci:PutManifest",
+        (_, "GET", ["referrers", _]) => "oci:ListReferrers",
+        (_, "GET", ["tags", "list"]) => "oci:ListTags",
+        _ => "oci:Other",
+    }
+}
+
+/// Answers as S3 does: by the signature in the address, and by nothing besides it.
+async fn stored(registry: &Arc<Registry>, parts: Parts, body: Body) -> Result<AwsResponse, AwsServiceError> {
+    let query = query(&parts);
+    let segments = split_path_segments(parts.uri.path());
+    let place = Place::of(&segments);
+    if parts.headers.contains_key("authorization") {
+        return Err(refusal(400, "InvalidArgument", "Only one auth mechanism allowed"));
+    }
+    let signed = match (&place, query.get("signature")) {
+        (Some(place), Some(signature)) => match place.rest.as_slice() {
+            ["blobs", digest] => *signature == registry.url_signature(&place.repository, digest),
+            _ => false,
+        },
+        _ => false,
+    };
+    if parts.method != Method::GET || !signed {
+        return Err(refusal(
+            403,
+            "AccessDenied",
+            "The signature of the download URL is wrong",
+        ));
+    }
+    registry
+        .fall_through(aws_request(registry, None, parts, query, body))
+        .await
+}
+
+fn query(parts: &Parts) -> HashMap<String, String> {
+    parse_query_body(&Bytes::copy_from_slice(
+        parts.uri.query().unwrap_or_default().as_bytes(),
+    ))
+}
+
+/// The rest of an answer from `Range: bytes=N-` on; all of it for other ranges.
+fn part_of(mut answer: AwsResponse, range: Option<&HeaderValue>) -> AwsResponse {
+    let first = range
+        .and_then(|range| range.to_str().ok()?.strip_prefix("bytes=")?.strip_suffix('-'))
+        .and_then(|first| first.parse::<usize>().ok());
+    if let (Some(first), ResponseBody::Bytes(content)) = (first, &answer.body)
+        && first < content.len()
+    {
+        let length = content.len();
+        let span = format!("bytes {first}-{}/{length}", length - 1);
+        answer
+            .headers
+            .extend(HeaderValue::from_str(&span).map(|span| (HeaderName::from_static("content-range"), span)));
+        answer.body = ResponseBody::Bytes(content.slice(first..));
+        answer.status = StatusCode::PARTIAL_CONTENT;
+    }
+    answer
 }
 
 /// What a path addresses within the registry.
@@ -88,22 +188,9 @@ async fn answer(
     body: Body,
 ) -> Result<AwsResponse, AwsServiceError> {
     let path = parts.uri.path().to_owned();
-    let query = parse_query_body(&Bytes::copy_from_slice(
-        parts.uri.query().unwrap_or_default().as_bytes(),
-    ));
+    let query = query(&parts);
     let segments = split_path_segments(&path);
     let place = Place::of(&segments);
-    if parts.method == Method::GET
-        && let (Some(place), Some(signature)) = (&place, query.get("signature"))
-        && let ["blobs", digest] = place.rest.as_slice()
-    {
-        if *signature != registry.url_signature(&place.repository, digest) {
-            return Err(refusal(403, "DENIED", "The signature of the download URL is wrong"));
-        }
-        return registry
-            .fall_through(aws_request(registry, None, parts, query, body))
-            .await;
-    }
     let authorization = parts.headers.get("authorization").and_then(|value| value.to_str().ok());
     let caller = authorization
         .and_then(|value| world.tokens.bearer(value))
@@ -144,9 +231,22 @@ async fn answer(
     if let (&Method::PUT, ["manifests", reference]) = (&parts.method, place.rest.as_slice()) {
         return put_manifest(world, registry, &place.repository, reference, &parts.headers, body).await;
     }
+    if let (&Method::GET, ["blobs", digest]) = (&parts.method, place.rest.as_slice())
+        && registry.has_layer(&place.repository, digest)
+    {
+        return Ok(redirect(&registry.download_url(&place.repository, digest)));
+    }
     registry
         .fall_through(aws_request(registry, Some(&caller), parts, query, body))
         .await
+}
+
+/// The content is elsewhere.
+fn redirect(location: &str) -> AwsResponse {
+    let mut answer = created(location, "");
+    answer.status = StatusCode::TEMPORARY_REDIRECT;
+    answer.headers.remove("docker-content-digest");
+    answer
 }
 
 async fn put_manifest(
@@ -256,14 +356,17 @@ fn not_found() -> AwsServiceError {
     refusal(404, "NOT_FOUND", "There is no such path")
 }
 
-fn render(answer: AwsResponse) -> Response<Body> {
-    let body = match answer.body {
-        ResponseBody::Bytes(bytes) => Body::from(bytes),
-        ResponseBody::File { .. } => Body::empty(),
+fn render(answer: AwsResponse, strikes: &[Strike]) -> Response<Body> {
+    let content = match answer.body {
+        ResponseBody::Bytes(bytes) => bytes,
+        ResponseBody::File { .. } => Bytes::new(),
     };
-    let mut response = Response::new(body);
+    let length = HeaderValue::from(content.len());
+    let mut response = Response::new(faults::spoil(strikes, content));
     *response.status_mut() = answer.status;
     response.headers_mut().extend(answer.headers);
+    // A spoiled answer says how long it should have been; the answer to HEAD says it of what it does not hold.
+    response.headers_mut().entry("content-length").or_insert(length);
     if let Ok(content_type) = HeaderValue::from_str(&answer.content_type)
         && !content_type.is_empty()
     {

@@ -1,5 +1,5 @@
 //! One registry for each account and Region, made on first need, each with a data plane on a port of its own: requests
-//! to `/v2/` carry neither account nor Region, so the port has to tell.
+//! to `/v2/` carry neither account nor Region, so the port has to tell. Another port stands for S3, where the blobs are.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -36,13 +36,18 @@ pub(crate) fn registry(world: &Arc<World>, account: &str, region: &str) -> Resul
     if let Some(registry) = open.get(&key) {
         return Ok(Arc::clone(registry));
     }
-    let (listener, address) = listen(world.registries.host)
-        .map_err(|error| refusal(500, "ServerException", format!("no data plane: {error}")))?;
-    let registry = Arc::new(Registry::new(account, region, address));
-    let (for_plane, of_plane) = (Arc::clone(world), Arc::clone(&registry));
-    tokio::spawn(serve::serve(listener, move |request| {
-        plane::request(Arc::clone(&for_plane), Arc::clone(&of_plane), request)
-    }));
+    let open_port = || {
+        listen(world.registries.host)
+            .map_err(|error| refusal(500, "ServerException", format!("no data plane: {error}")))
+    };
+    let ((listener, address), (store, store_address)) = (open_port()?, open_port()?);
+    let registry = Arc::new(Registry::new(account, region, address, store_address));
+    for (listener, side) in [(listener, plane::Side::Registry), (store, plane::Side::Store)] {
+        let (world, registry) = (Arc::clone(world), Arc::clone(&registry));
+        tokio::spawn(serve::serve(listener, move |request| {
+            plane::request(Arc::clone(&world), Arc::clone(&registry), side, request)
+        }));
+    }
     open.insert(key, Arc::clone(&registry));
     Ok(registry)
 }

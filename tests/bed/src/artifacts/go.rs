@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 
 use super::key::Key;
 use super::progress::Progress;
-use super::{ControlPlanePrograms, Tools, cache, sources};
+use super::{ArgoCdPrograms, ControlPlanePrograms, Tools, cache, sources};
 use crate::keeper::Keeper;
 use crate::process::{Process, tail};
 
@@ -20,6 +20,9 @@ const KUBERNETES_VERSION: [&str; 3] = ["gitVersion=v1.37.2", "gitMajor=1", "gitM
 /// What envtest's directory holds.
 const GIVEN: [&str; 3] = ["etcd", "kube-apiserver", "kubectl"];
 
+/// The minor version of Go that a machine is expected to have. What asks for a newer one has it fetched.
+const COMMON_GO_MINOR: u32 = 26;
+
 /// The longest a build may take, on a slow machine with a slow network.
 const LIMIT: Duration = Duration::from_hours(1);
 
@@ -28,11 +31,24 @@ struct Build {
     group: &'static str,
     /// The module's folder in `tests/bed/cluster`.
     module: &'static str,
+    /// What the module holds beside `go.mod` and `go.sum`.
+    sources: &'static [&'static str],
     /// Each package with the name its program gets.
     programs: Vec<(&'static str, &'static str)>,
     link: String,
+    /// The minor version of Go that the module asks for.
+    go_minor: u32,
+    /// What is done with the programs once they are there.
+    finish: fn(&Module, &Path) -> Result<()>,
     /// How long it takes on two cores, for the first line.
     about: &'static str,
+}
+
+/// A Go module of the bed.
+struct Module {
+    directory: PathBuf,
+    /// Whether Go may fetch a newer Go for it, whatever the machine's setting is.
+    fetches_go: bool,
 }
 
 pub(super) async fn control_plane() -> Result<ControlPlanePrograms> {
@@ -55,8 +71,11 @@ pub(super) async fn control_plane() -> Result<ControlPlanePrograms> {
     let built = build(Build {
         group: "control-plane",
         module: "k8s",
+        sources: &[],
         programs,
         link: format!("-s -w{}", stamps.concat()),
+        go_minor: 26,
+        finish: |_, _| Ok(()),
         about: "about 5 minutes",
     })
     .await?;
@@ -88,26 +107,68 @@ pub(super) async fn tools() -> Result<Tools> {
     let built = build(Build {
         group: "tools",
         module: "tools",
-        programs: vec![
-            ("sigs.k8s.io/kwok/cmd/kwok", "kwok"),
-            ("helm.sh/helm/v4/cmd/helm", "helm"),
-        ],
+        sources: &[],
+        programs: vec![("helm.sh/helm/v4/cmd/helm", "helm")],
         link: "-s -w".to_owned(),
+        go_minor: 26,
+        finish: |_, _| Ok(()),
         about: "about a minute",
     })
     .await?;
     Ok(Tools {
-        kwok: built.join("kwok"),
         helm: built.join("helm"),
     })
 }
 
+pub(super) async fn argo_cd() -> Result<ArgoCdPrograms> {
+    let directory = build(Build {
+        group: "argo-cd",
+        module: "argocd",
+        sources: &["main.go"],
+        programs: vec![("ecr-operator.dev/bed/argocd", "argocd")],
+        link: "-s -w".to_owned(),
+        go_minor: 27,
+        finish: complete_argo_cd,
+        about: "about 3 minutes",
+    })
+    .await?;
+    Ok(ArgoCdPrograms { directory })
+}
+
+/// Gives the one program the names by which it acts, and puts the manifests of its version beside it.
+fn complete_argo_cd(module: &Module, directory: &Path) -> Result<()> {
+    for name in ["argocd-repo-server", "argocd-application-controller", "redis"] {
+        std::os::unix::fs::symlink("argocd", directory.join(name))?;
+    }
+    let mut list = module.go();
+    list.args(["list", "-m", "-f", "{{.Dir}}", "github.com/argoproj/argo-cd/v3"]);
+    let source = PathBuf::from(output(&mut list)?);
+    for manifest in [
+        "crds/application-crd.yaml",
+        "crds/appproject-crd.yaml",
+        "base/config/argocd-cm.yaml",
+    ] {
+        let from = source.join("manifests").join(manifest);
+        let name = from.file_name().unwrap_or_default();
+        // Its content alone: what lies in Go's cache may not be written.
+        fs::write(
+            directory.join(name),
+            fs::read(&from).with_context(|| format!("reading {}", from.display()))?,
+        )?;
+    }
+    Ok(())
+}
+
 async fn build(build: Build) -> Result<PathBuf> {
-    let module = sources("cluster").join(build.module);
-    let version = go_version(&module)?;
+    let module = Module {
+        directory: sources("cluster").join(build.module),
+        fetches_go: build.go_minor > COMMON_GO_MINOR,
+    };
+    let version = go_version(&module, build.go_minor)?;
     let mut key = Key::default();
-    key.add_file(&module.join("go.mod"))?;
-    key.add_file(&module.join("go.sum"))?;
+    for file in ["go.mod", "go.sum"].iter().chain(build.sources) {
+        key.add_file(&module.directory.join(file))?;
+    }
     for ingredient in [&version, &build.link, &format!("{:?}", build.programs)] {
         key.add(ingredient.as_bytes());
     }
@@ -120,13 +181,13 @@ async fn build(build: Build) -> Result<PathBuf> {
 
 async fn compile(
     build: &Build,
-    module: &Path,
+    module: &Module,
     directory: &Path,
     keeper: Arc<Keeper>,
     progress: &Progress,
 ) -> Result<()> {
     let packages: Vec<&str> = build.programs.iter().map(|(package, _)| *package).collect();
-    let mut go = go(module);
+    let mut go = module.go();
     go.args([
         "build",
         "-v",
@@ -157,7 +218,7 @@ async fn compile(
         fs::rename(&program, directory.join(name)).with_context(|| format!("naming {}", program.display()))?;
     }
     fs::remove_file(log)?;
-    Ok(())
+    (build.finish)(module, directory)
 }
 
 /// What Go calls a package's program: its last path element that is not a major version.
@@ -179,6 +240,16 @@ fn measure(log: &str) -> String {
     format!("{compiled} packages compiled")
 }
 
+impl Module {
+    fn go(&self) -> Command {
+        let mut go = go(&self.directory);
+        if self.fetches_go {
+            go.env("GOTOOLCHAIN", "auto");
+        }
+        go
+    }
+}
+
 /// The Go command in a module, unaffected by a workspace around it or by settings for another platform. Without C: no
 /// compiler is needed and the programs do not depend on the machine's C library.
 fn go(module: &Path) -> Command {
@@ -192,20 +263,21 @@ fn go(module: &Path) -> Command {
 }
 
 /// The version of Go that will build a module, as in `go1.26.8`, or one sentence on what to do.
-fn go_version(module: &Path) -> Result<String> {
+fn go_version(module: &Module, needed: u32) -> Result<String> {
     // Asked outside of any module, Go answers for itself; inside, newer toolchains are fetched where that is allowed.
     let own = match ask(go(Path::new("/")).env("GOTOOLCHAIN", "local"), "GOVERSION") {
         Ok(version) => version,
         Err(error) if error.downcast_ref().is_some_and(is_missing) => {
             bail!(
-                "Go 1.26 or newer builds the bed's control plane and was not found: install it from https://go.dev/dl and put `go` on PATH"
+                "Go 1.26 or newer builds the bed's programs and was not found: install it from https://go.dev/dl and put `go` on PATH"
             )
         }
         Err(error) => return Err(error.context("asking Go for its version")),
     };
-    ask(&mut go(module), "GOVERSION").map_err(|error| {
+    ask(&mut module.go(), "GOVERSION").map_err(|error| {
         let setting = ask(&mut go(Path::new("/")), "GOTOOLCHAIN").unwrap_or_default();
-        anyhow!("{}", too_old(&own, &setting, &error.to_string()))
+        let setting = if module.fetches_go { "auto" } else { &setting };
+        anyhow!("{}", too_old(&own, needed, setting, &error.to_string()))
     })
 }
 
@@ -213,28 +285,32 @@ fn is_missing(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::NotFound
 }
 
-fn too_old(own: &str, setting: &str, error: &str) -> String {
-    let own_minor = own
+fn too_old(own: &str, needed: u32, setting: &str, error: &str) -> String {
+    let own_minor: Option<u32> = own
         .strip_prefix("go1.")
         .and_then(|rest| rest.split('.').next())
-        .and_then(|minor| minor.parse::<u32>().ok());
+        .and_then(|minor| minor.parse().ok());
+    let newer = format!("Go 1.{needed} or newer builds the bed's programs");
     match own_minor {
-        Some(26..) | None => format!("Go ({own}) does not accept the bed's modules: {error}"),
+        None => format!("Go ({own}) does not accept the bed's modules: {error}"),
+        Some(minor) if minor >= needed => format!("Go ({own}) does not accept the bed's modules: {error}"),
         // Since 1.21 Go fetches the toolchain that a module asks for, unless it is told not to.
         Some(21..) if setting == "local" => format!(
-            "Go 1.26 or newer builds the bed's control plane and `go` is {own}: install a newer one from https://go.dev/dl, or set GOTOOLCHAIN=auto so that Go fetches it"
+            "{newer} and `go` is {own}: install a newer one from https://go.dev/dl, or set GOTOOLCHAIN=auto so that Go fetches it"
         ),
         Some(21..) => format!(
-            "Go 1.26 or newer builds the bed's control plane, `go` is {own} and fetching a newer one failed ({error}): install one from https://go.dev/dl"
+            "{newer}, `go` is {own} and fetching a newer one failed ({error}): install one from https://go.dev/dl"
         ),
-        Some(_) => format!(
-            "Go 1.26 or newer builds the bed's control plane and `go` is {own}: install a newer one from https://go.dev/dl"
-        ),
+        Some(_) => format!("{newer} and `go` is {own}: install a newer one from https://go.dev/dl"),
     }
 }
 
 fn ask(go: &mut Command, variable: &str) -> Result<String> {
-    let output = go.args(["env", variable]).stdin(Stdio::null()).output()?;
+    output(go.args(["env", variable]))
+}
+
+fn output(go: &mut Command) -> Result<String> {
+    let output = go.stdin(Stdio::null()).output()?;
     if !output.status.success() {
         bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
     }
@@ -262,7 +338,7 @@ mod tests {
 
     #[test]
     fn an_old_go_that_may_not_fetch_a_newer_one_is_told_how() {
-        let told = too_old("go1.24.1", "local", "go.mod requires go >= 1.26.0");
+        let told = too_old("go1.24.1", 26, "local", "go.mod requires go >= 1.26.0");
         assert!(
             told.contains("`go` is go1.24.1") && told.contains("GOTOOLCHAIN=auto"),
             "{told}"
@@ -270,8 +346,14 @@ mod tests {
     }
 
     #[test]
+    fn a_newer_go_that_cannot_be_fetched_is_told_with_the_reason() {
+        let told = too_old("go1.26.8", 27, "auto", "no route to host");
+        assert!(told.contains("Go 1.27") && told.contains("no route to host"), "{told}");
+    }
+
+    #[test]
     fn a_go_from_before_toolchains_is_told_to_install() {
-        let told = too_old("go1.19", "", "invalid go version");
+        let told = too_old("go1.19", 26, "", "invalid go version");
         assert!(
             told.contains("install a newer one") && !told.contains("GOTOOLCHAIN"),
             "{told}"

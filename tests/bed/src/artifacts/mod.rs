@@ -35,10 +35,16 @@ pub struct ControlPlanePrograms {
 /// Programs used beside the control plane.
 #[derive(Debug, Clone)]
 pub struct Tools {
-    /// Pods without nodes.
-    pub kwok: PathBuf,
     /// Installs the chart.
     pub helm: PathBuf,
+}
+
+/// The parts of Argo CD that reconcile, and what they need.
+#[derive(Debug, Clone)]
+pub struct ArgoCdPrograms {
+    /// One program by the names `argocd-repo-server`, `argocd-application-controller` and `redis`, and the manifests of
+    /// its version.
+    pub directory: PathBuf,
 }
 
 /// etcd, kube-apiserver, kube-controller-manager and kubectl, built if need be (about five minutes).
@@ -50,10 +56,17 @@ pub async fn control_plane() -> Result<ControlPlanePrograms> {
     BUILT.get_or_try_init(go::control_plane).await.cloned()
 }
 
-/// kwok and helm, built if need be (about a minute).
+/// helm, built if need be (about a minute).
 pub async fn tools() -> Result<Tools> {
     static BUILT: OnceCell<Tools> = OnceCell::const_new();
     BUILT.get_or_try_init(go::tools).await.cloned()
+}
+
+/// Argo CD's repository server and application controller, with a Redis, built if need be (about three minutes). Only
+/// scenarios with a second owner of the manifests need them.
+pub async fn argo_cd() -> Result<ArgoCdPrograms> {
+    static BUILT: OnceCell<ArgoCdPrograms> = OnceCell::const_new();
+    BUILT.get_or_try_init(go::argo_cd).await.cloned()
 }
 
 /// The AWS stand-in, built if need be (about three minutes).

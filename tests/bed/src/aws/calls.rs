@@ -11,6 +11,7 @@ use super::Aws;
 
 /// What was called since the start or the last reset, exact per operation, with the latest calls in detail.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Calls {
     /// How many calls there were.
     pub total: u64,
@@ -18,6 +19,8 @@ pub struct Calls {
     pub operations: BTreeMap<String, u64>,
     /// The latest ones, in order.
     pub calls: Vec<Call>,
+    /// Requests to the data plane, `oci:PatchUpload` and the like; they are in no other count.
+    pub data_plane: BTreeMap<String, u64>,
 }
 
 /// One signed call.
@@ -65,6 +68,12 @@ impl Calls {
     #[must_use]
     pub fn of(&self, operation: &str) -> u64 {
         self.operations.get(operation).copied().unwrap_or_default()
+    }
+
+    /// How often the data plane got a request of this kind, such as `oci:PatchUpload`.
+    #[must_use]
+    pub fn on_plane(&self, operation: &str) -> u64 {
+        self.data_plane.get(operation).copied().unwrap_or_default()
     }
 }
 

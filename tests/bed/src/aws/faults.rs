@@ -38,6 +38,10 @@ pub enum Effect {
     Disconnect,
     /// The call waits until [`Aws::release`].
     Hold,
+    /// One bit of the content is another one. For the data plane.
+    Corrupt,
+    /// The connection is cut after so many bytes of the content. For the data plane.
+    CutAfter(usize),
 }
 
 /// A fault. Made by one of the constructors, which strike every matching call of every registry before it is carried out,
@@ -54,8 +58,8 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// `operation` is named as in [`Calls::operations`](super::Calls::operations); a trailing `*` stands for any rest, and
-    /// `ecr:*` for all of ECR.
+    /// `operation` is named as in [`Calls::operations`](super::Calls::operations) or
+    /// [`Calls::data_plane`](super::Calls::data_plane); a trailing `*` stands for any rest, and `ecr:*` for all of ECR.
     #[must_use]
     pub fn new(operation: &str, effect: Effect) -> Self {
         let operation = operation.to_owned();
@@ -146,6 +150,8 @@ impl Fault {
             Effect::Latency(latency) => set("latencyMillis", json!(millis(*latency))),
             Effect::Disconnect => set("disconnect", json!(true)),
             Effect::Hold => set("hold", json!(true)),
+            Effect::Corrupt => set("corrupt", json!(true)),
+            Effect::CutAfter(bytes) => set("cutAfter", json!(bytes)),
         }
         if let Some((account, region)) = &self.registry {
             set("account", json!(account));

@@ -1,6 +1,8 @@
 //! Images pushed and pulled by an OCI client, with a token that ECR gives out.
 
-use anyhow::{Context as _, Result};
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
 use aws_smithy_types::base64;
 use http::{HeaderValue, Method};
 use oci_client::client::{ClientConfig, ClientProtocol};
@@ -13,6 +15,12 @@ use super::{Aws, Principal};
 use crate::digest::sha256;
 
 const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+const MANIFEST_TYPES: [&str; 4] = [
+    MANIFEST_TYPE,
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+];
 const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar";
 
@@ -139,6 +147,101 @@ impl Aws {
             .await
             .context("pulling a layer")?;
         Ok(Image { digest, content })
+    }
+
+    /// Pushes one blob as the account's administrator, and gives its digest.
+    pub async fn push_blob(&self, account: &str, region: &str, repository: &str, content: &[u8]) -> Result<String> {
+        let (client, image) = self.entered(account, region, repository, "latest").await?;
+        let digest = digest(content);
+        client
+            .push_blob(&image, content.to_vec(), &digest)
+            .await
+            .context("pushing a blob")?;
+        Ok(digest)
+    }
+
+    /// Pushes a manifest as the account's administrator, under a tag or by its digest alone, and gives its digest. Its own
+    /// `mediaType` says what it is.
+    pub async fn push_manifest(
+        &self,
+        account: &str,
+        region: &str,
+        repository: &str,
+        tag: Option<&str>,
+        manifest: &Value,
+    ) -> Result<String> {
+        let bytes = serde_json::to_vec(manifest)?;
+        let digest = digest(&bytes);
+        let (client, image) = self
+            .entered(account, region, repository, tag.unwrap_or(&digest))
+            .await?;
+        let kind = manifest.get("mediaType").and_then(Value::as_str).context("mediaType")?;
+        client
+            .push_manifest_raw(&image, bytes, HeaderValue::from_str(kind)?)
+            .await
+            .context("pushing a manifest")?;
+        Ok(digest)
+    }
+
+    /// Pulls everything that an image consists of, as the account's administrator: the images of an index, configs and
+    /// layers. Gives the size of each by its digest, which has been checked.
+    pub async fn pull_whole(
+        &self,
+        account: &str,
+        region: &str,
+        repository: &str,
+        tag_or_digest: &str,
+    ) -> Result<BTreeMap<String, usize>> {
+        let admin = self.admin(account).await?;
+        let token = self.registry_token(region, &admin).await?;
+        let mut whole = BTreeMap::new();
+        let mut pending = vec![tag_or_digest.to_owned()];
+        while let Some(reference) = pending.pop() {
+            let (client, image) = self.entered(account, region, repository, &reference).await?;
+            let (bytes, _) = client
+                .pull_manifest_raw(&image, &token, &MANIFEST_TYPES)
+                .await
+                .with_context(|| format!("pulling the manifest {reference}"))?;
+            let name = digest(&bytes);
+            ensure!(
+                !reference.starts_with("sha256:") || reference == name,
+                "{reference} came as {name}"
+            );
+            whole.insert(name, bytes.len());
+            let manifest: Value = serde_json::from_slice(&bytes)?;
+            let listed = |member: &str| manifest.get(member).and_then(Value::as_array).into_iter().flatten();
+            let name_of = |descriptor: &Value| descriptor.get("digest")?.as_str().map(str::to_owned);
+            pending.extend(listed("manifests").filter_map(name_of));
+            for blob in listed("layers").chain(manifest.get("config")).filter_map(name_of) {
+                let mut content = Vec::new();
+                client
+                    .pull_blob(&image, blob.as_str(), &mut content)
+                    .await
+                    .with_context(|| format!("pulling the blob {blob}"))?;
+                whole.insert(blob, content.len());
+            }
+        }
+        Ok(whole)
+    }
+
+    /// A client that has the administrator's token, and the image it is for.
+    async fn entered(
+        &self,
+        account: &str,
+        region: &str,
+        repository: &str,
+        tag_or_digest: &str,
+    ) -> Result<(oci_client::Client, Reference)> {
+        let (host, repository) = (self.registry_host(account, region).await?, repository.to_owned());
+        let image = if tag_or_digest.contains(':') {
+            Reference::with_digest(host, repository, tag_or_digest.to_owned())
+        } else {
+            Reference::with_tag(host, repository, tag_or_digest.to_owned())
+        };
+        let client = client()?;
+        let token = self.registry_token(region, &self.admin(account).await?).await?;
+        client.auth(&image, &token, RegistryOperation::Push).await?;
+        Ok((client, image))
     }
 
     /// What `aws ecr get-login-password` would print, for an OCI client.

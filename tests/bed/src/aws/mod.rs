@@ -5,6 +5,7 @@ mod clients;
 mod faults;
 mod images;
 mod principals;
+mod queues;
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -25,6 +26,7 @@ pub use calls::{Call, Calls, Deletion};
 pub use faults::{Effect, Fault, FaultState, Moment};
 pub use images::Image;
 pub use principals::{Policy, Principal};
+pub use queues::Queue;
 
 /// How long the stand-in may take to start: it has nothing to load.
 const READY_LIMIT: Duration = Duration::from_secs(30);

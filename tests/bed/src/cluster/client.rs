@@ -29,24 +29,7 @@ impl Cluster {
 
     /// A kubeconfig for a `ServiceAccount` that exists, with a token of twelve hours from the `TokenRequest` API.
     pub async fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> Result<PathBuf> {
-        let accounts: Api<ServiceAccount> = Api::namespaced(self.client().await?, namespace);
-        let spec = TokenRequestSpec {
-            expiration_seconds: Some(TOKEN_SECONDS),
-            ..TokenRequestSpec::default()
-        };
-        let request = TokenRequest {
-            spec,
-            ..TokenRequest::default()
-        };
-        let answer = accounts
-            .create_token_request(name, &PostParams::default(), &request)
-            .await;
-        let token = answer
-            .with_context(|| format!("a token for the ServiceAccount {namespace}/{name}"))?
-            .status;
-        let token = token
-            .context("the apiserver answered a TokenRequest without a token")?
-            .token;
+        let token = self.service_account_token(namespace, name).await?;
         let path = self
             .bed
             .directory()
@@ -61,6 +44,27 @@ impl Cluster {
             ),
         )?;
         Ok(path)
+    }
+
+    /// The token that such a kubeconfig holds.
+    pub(super) async fn service_account_token(&self, namespace: &str, name: &str) -> Result<String> {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client().await?, namespace);
+        let spec = TokenRequestSpec {
+            expiration_seconds: Some(TOKEN_SECONDS),
+            ..TokenRequestSpec::default()
+        };
+        let request = TokenRequest {
+            spec,
+            ..TokenRequest::default()
+        };
+        let answer = accounts
+            .create_token_request(name, &PostParams::default(), &request)
+            .await;
+        let status = answer
+            .with_context(|| format!("a token for the ServiceAccount {namespace}/{name}"))?
+            .status;
+        let status = status.context("the apiserver answered a TokenRequest without a token")?;
+        Ok(status.token)
     }
 }
 

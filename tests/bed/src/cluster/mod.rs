@@ -4,12 +4,14 @@
 //! not see each other's objects. A cluster costs a few seconds to start and some 300 MB.
 
 mod apiserver;
+mod argo_cd;
 mod audit;
 mod client;
 mod credentials;
 mod gateway;
 mod install;
 mod tools;
+mod workloads;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -25,10 +27,12 @@ use crate::artifacts::{self, ControlPlanePrograms};
 use crate::bed::Bed;
 use crate::process::{Process, Signal};
 
+pub use argo_cd::{ARGO_CD_NAMESPACE, Application, ApplicationStatus, ArgoCd, ArgoCdRepository};
 pub use audit::Writes;
 pub(crate) use gateway::kubeconfig as gateway_kubeconfig;
 pub use gateway::{Gateway, Write};
 pub use install::{NAMESPACE, SERVICE_ACCOUNT};
+pub use workloads::{Behaviour, Workloads};
 
 /// How long a part of the control plane may take to become ready. Three seconds are usual; a busy machine takes longer.
 const READY_LIMIT: Duration = Duration::from_secs(90);

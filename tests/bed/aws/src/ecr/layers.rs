@@ -74,6 +74,16 @@ impl Registry {
         })
     }
 
+    /// Whether the repository has the layer.
+    pub(crate) fn has_layer(&self, name: &str, digest: &str) -> bool {
+        self.with_state(|state| {
+            state
+                .repositories
+                .get(name)
+                .is_some_and(|repository| repository.layers.contains_key(digest))
+        })
+    }
+
     /// Forgets an upload that is not needed, with the file that its parts are kept in.
     fn drop_upload(&self, id: &str) {
         if let Some(upload) = self.with_state(|state| state.layer_uploads.remove(id)) {

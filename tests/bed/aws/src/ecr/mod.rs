@@ -1,6 +1,7 @@
 //! The registry of one account in one Region. fakecloud holds its state and carries out what it does as ECR does;
 //! everything else has a handler of its own in this folder.
 
+mod archive;
 mod authorization;
 mod backfill;
 mod deletion;
@@ -70,6 +71,7 @@ pub(crate) struct Registry {
     pub(crate) account: String,
     pub(crate) region: String,
     pub(crate) data_plane: SocketAddr,
+    blob_store: SocketAddr,
     state: SharedEcrState,
     service: EcrService,
     /// Locked after `state`, never before it.
@@ -81,7 +83,7 @@ pub(crate) struct Registry {
 type Answer = Result<AwsResponse, AwsServiceError>;
 
 impl Registry {
-    pub(crate) fn new(account: &str, region: &str, data_plane: SocketAddr) -> Self {
+    pub(crate) fn new(account: &str, region: &str, data_plane: SocketAddr, blob_store: SocketAddr) -> Self {
         let endpoint = format!("http://{data_plane}");
         let state: SharedEcrState = Arc::new(RwLock::new(MultiAccountState::<EcrState>::new(
             account, region, &endpoint,
@@ -90,6 +92,7 @@ impl Registry {
             account: account.to_owned(),
             region: region.to_owned(),
             data_plane,
+            blob_store,
             service: EcrService::new(Arc::clone(&state)),
             state,
             extra: Mutex::default(),
@@ -179,6 +182,7 @@ impl Registry {
             "RegisterPullTimeUpdateExclusion" => self.register_exclusion(&body),
             "DeregisterPullTimeUpdateExclusion" => self.deregister_exclusion(&body),
             "ListPullTimeUpdateExclusions" => self.list_exclusions(&body),
+            "UpdateImageStorageClass" => self.update_image_storage_class(world, request, &body).await,
             "GetDownloadUrlForLayer" => self.get_download_url_for_layer(request, &body).await,
             _ => self.fall_through(request).await,
         }

@@ -92,6 +92,22 @@ async fn changes_of_images_and_settings_reach_the_queue() {
     assert_eq!(create["requestParameters"]["repositoryName"], "app");
     assert_eq!(create["userIdentity"]["arn"], "arn:aws:iam::111122223333:user/admin");
     assert_eq!(create["eventSource"], "ecr.amazonaws.com");
+    let archive = aws_sdk_ecr::types::TargetStorageClass::Archive;
+    ecr.update_image_storage_class()
+        .repository_name("app")
+        .image_id(id.clone())
+        .target_storage_class(archive)
+        .send()
+        .await
+        .unwrap();
+    let seen = events(&sqs, &queue, 2).await;
+    let archived = details(&seen, "ECR Image Action")[0];
+    assert_eq!(archived["action-type"], "UPDATE_STORAGE_CLASS");
+    assert_eq!(
+        (&archived["target-storage-class"], &archived["image-digest"]),
+        (&json!("ARCHIVE"), &json!(digest))
+    );
+    assert_eq!(archived.get("image-tag"), None);
     ecr.batch_delete_image()
         .repository_name("app")
         .image_ids(id)
@@ -147,4 +163,24 @@ async fn receiving_waits_for_a_message_and_needs_the_right() {
     assert!(crate::bed::code(denied).contains("AccessDenied"));
     let calls = bed.control("GET", "/calls", Value::Null).await.unwrap();
     assert_eq!(calls["operations"]["sqs:ReceiveMessage"], 3);
+}
+
+#[tokio::test]
+async fn whoever_may_delete_a_message_may_delete_several_at_once() {
+    let bed = Bed::start().await;
+    let queue = bed.sqs(&bed.admin(ACCOUNT).await).create_queue().queue_name("events");
+    let queue = queue.send().await.unwrap().queue_url.unwrap();
+    let rights = |action: &str| {
+        json!({ "Version": "2012-10-17", "Statement": [{
+            "Effect": "Allow", "Action": action, "Resource": format!("arn:aws:sqs:{REGION}:{ACCOUNT}:events") }] })
+    };
+    for (action, allowed) in [("sqs:DeleteMessage", true), ("sqs:DeleteMessageBatch", false)] {
+        let user = bed.principal(ACCOUNT, "user", "deleter", rights(action)).await;
+        let entry = aws_sdk_sqs::types::DeleteMessageBatchRequestEntry::builder()
+            .id("1")
+            .receipt_handle("x");
+        let deletion = bed.sqs(&user).delete_message_batch().queue_url(&queue);
+        let outcome = deletion.entries(entry.build().unwrap()).send().await;
+        assert_eq!(outcome.is_ok(), allowed, "{action}");
+    }
 }

@@ -219,11 +219,47 @@ async fn a_layer_is_read_by_its_download_url_alone() {
     let layer = reqwest::get(url).await.unwrap();
     assert_eq!(layer.text().await.unwrap(), "layer of v1");
     let stripped = url.split('?').next().unwrap();
-    assert_eq!(reqwest::get(stripped).await.unwrap().status(), 401);
-    assert_eq!(
-        reqwest::get(format!("{stripped}?signature=0")).await.unwrap().status(),
-        403
-    );
+    for unsigned in [stripped.to_owned(), format!("{stripped}?signature=0")] {
+        assert_eq!(reqwest::get(unsigned).await.unwrap().status(), 403);
+    }
+    // As S3 does, which takes the one or the other.
+    let both = reqwest::Client::new().get(url).basic_auth("AWS", Some("password"));
+    assert_eq!(both.send().await.unwrap().status(), 400);
+    let rest = reqwest::Client::new().get(url).header("range", "bytes=9-");
+    let rest = rest.send().await.unwrap();
+    assert_eq!(rest.status(), 206);
+    assert_eq!(rest.headers()["content-range"], "bytes 9-10/11");
+    assert_eq!(rest.text().await.unwrap(), "v1");
+}
+
+#[tokio::test]
+async fn the_data_plane_redirects_for_blobs_is_counted_and_suffers_faults() {
+    let bed = Bed::start().await;
+    let admin = bed.admin(ACCOUNT).await;
+    let ecr = bed.ecr(&admin, REGION);
+    ecr.create_repository().repository_name("app").send().await.unwrap();
+    let (host, auth) = login(&bed, &admin, REGION).await;
+    push(&client(false), &host, &auth, "app:v1", b"content").await.unwrap();
+    bed.control("POST", "/calls/reset", Value::Null).await.unwrap();
+    assert_eq!(pull(&client(false), &host, &auth, "app:v1").await.unwrap(), b"content");
+    let calls = bed.control("GET", "/calls", Value::Null).await.unwrap();
+    assert_eq!(calls["dataPlane"]["oci:GetBlob"], 2);
+    assert_eq!(calls["dataPlane"]["oci:DownloadBlob"], 2);
+    assert_eq!(calls["total"], 0);
+    for (effect, sign) in [
+        (json!({ "corrupt": true }), "digest"),
+        (json!({ "cutAfter": 3 }), "body"),
+        (json!({ "code": "SlowDown", "status": 503 }), "503"),
+    ] {
+        let mut rule = effect;
+        rule["operation"] = json!("oci:DownloadBlob");
+        bed.control("POST", "/faults", rule).await.unwrap();
+        let error = pull(&client(false), &host, &auth, "app:v1").await.unwrap_err();
+        assert!(error.to_lowercase().contains(sign), "{sign}: {error}");
+        bed.control("DELETE", "/faults", Value::Null).await.unwrap();
+    }
+    let elsewhere = json!({ "operation": "PutImage", "corrupt": true });
+    bed.control("POST", "/faults", elsewhere).await.unwrap_err();
 }
 
 #[tokio::test]

@@ -1,0 +1,407 @@
+//! What the engine asks to be read, read.
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::LabelSelector};
+use kube::{Api, ResourceExt as _, api::ListParams, core::Selector};
+use serde_json::Value;
+
+use super::{Run, act::workloads, way::Way};
+use crate::{
+    api::{
+        names::{Digest, Tag},
+        promotion::{ImageStatus, Target, Via},
+    },
+    aws::{
+        error::{AwsError, Fault},
+        images::ImageRef,
+    },
+    control::{
+        error::{Error, Result},
+        events::News,
+    },
+    promotion::{
+        facts::{Origin, Presence, Selection, Storage, TargetFacts},
+        ledger,
+        moves::{Look, TargetName},
+        select, via,
+        workload::{self, Limits},
+    },
+};
+
+/// How many workloads one selector may mean.
+const SELECTED: u32 = 50;
+
+/// How many pods of one workload are looked at: enough to find those that fail.
+const PODS: u32 = 500;
+
+/// How many reads of the apiserver run at once for one promotion.
+const READS: usize = 8;
+
+impl Run<'_> {
+    pub(super) async fn look(&mut self, look: Look) -> Result<()> {
+        match look {
+            Look::Targets => self.look_at_targets().await,
+            Look::Baseline => self.look_at_baseline().await,
+            Look::Selection => self.look_at_selection().await,
+            Look::Gates(image) => self.look_at_gates(&image).await,
+            Look::Regression(image) => self.look_at_regression(&image).await,
+            Look::Presence(digest) => self.look_at_presence(digest).await,
+            Look::Named(name) => self.look_for_named(name).await,
+            Look::Copy(image) => {
+                self.look_at_copy(&image);
+                Ok(())
+            }
+            Look::Check { index, rollout } => self.look_at_check(index, rollout).await,
+        }
+    }
+
+    /// The way to the repositories; the engine is not asked without one.
+    pub(super) fn place(&self) -> Result<&Way> {
+        self.way.as_ref().map_err(|verdict| Error::Refused {
+            what: "go on".into(),
+            why: verdict.to_string(),
+        })
+    }
+
+    pub(super) fn tell(&self, news: News, reason: &'static str, note: String) {
+        use kube::Resource as _;
+        self.ctx.events.tell(self.object.object_ref(&()), news, reason, note);
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            max_restarts: self.object.spec.rollout.max_restarts,
+            since: self.status.rollout.as_ref().map(|rollout| rollout.started_at),
+        }
+    }
+
+    async fn look_at_targets(&mut self) -> Result<()> {
+        let place = self.place()?;
+        let (client, namespace) = (self.ctx.client.clone(), place.namespace.clone());
+        let targets = self.object.spec.targets.clone();
+        let found: Vec<Vec<(TargetName, Target, Option<Value>)>> = stream::iter(targets)
+            .map(|target| read(client.clone(), namespace.clone(), target))
+            .buffered(READS)
+            .try_collect()
+            .await?;
+        self.objects.clear();
+        let mut facts = Vec::new();
+        for (name, target, object) in found.into_iter().flatten() {
+            // Two entries may mean one workload; the first of them counts.
+            if facts
+                .iter()
+                .any(|known: &TargetFacts| (known.kind, &known.name) == (name.kind, &name.name))
+            {
+                continue;
+            }
+            let Some(object) = object else {
+                facts.push(TargetFacts {
+                    kind: name.kind,
+                    name: name.name,
+                    via: target.via,
+                    written: None,
+                    found: None,
+                });
+                continue;
+            };
+            let pods = match self.status.rollout {
+                Some(_) => pods(client.clone(), &namespace, &object).await?,
+                None => Vec::new(),
+            };
+            self.pods.insert(name.clone(), pods);
+            let seen = self.read(&name, &target, &object);
+            let written = match target.via {
+                Via::Auto | Via::Direct => seen.digest.clone(),
+                Via::Publish => self.status.published.clone(),
+                _ => self.written_via(&target).await?,
+            };
+            facts.push(TargetFacts {
+                kind: name.kind,
+                name: name.name.clone(),
+                via: target.via,
+                written,
+                found: Some(seen),
+            });
+            self.objects.insert(name, (target, object));
+        }
+        self.facts.targets = Some(facts);
+        Ok(())
+    }
+
+    fn read(&self, name: &TargetName, target: &Target, object: &Value) -> crate::promotion::facts::Found {
+        let uris = self.way.as_ref().map(Way::uris).unwrap_or_default();
+        let none = Vec::new();
+        let pods = self.pods.get(name).unwrap_or(&none);
+        workload::read(target, object, pods, &uris, self.limits())
+    }
+
+    /// Takes in what a write to a workload has answered.
+    pub(super) fn saw(&mut self, name: &TargetName, object: &Value) {
+        let Some((target, _)) = self.objects.get(name).cloned() else {
+            return;
+        };
+        let found = self.read(name, &target, object);
+        let entry = self
+            .facts
+            .targets
+            .iter_mut()
+            .flatten()
+            .find(|entry| (entry.kind, &entry.name) == (name.kind, &name.name));
+        if let Some(entry) = entry {
+            if matches!(target.via, Via::Auto | Via::Direct) {
+                entry.written.clone_from(&found.digest);
+            }
+            entry.found = Some(found);
+        }
+        self.objects.insert(name.clone(), (target, object.clone()));
+    }
+
+    /// The digest in the object that the owner of a workload reads.
+    async fn written_via(&self, target: &Target) -> Result<Option<Digest>> {
+        let (Some(via_ref), Some(kind)) = (&target.via_ref, via::object_kind(target.via)) else {
+            return Ok(None);
+        };
+        let place = self.place()?;
+        let namespace = via_ref.namespace.as_deref().unwrap_or(&place.namespace);
+        let object = self
+            .via_objects(kind, namespace)
+            .get_opt(&via_ref.name)
+            .await
+            .map_err(|error| Error::write(&format!("{} {namespace}/{}", kind.kind, via_ref.name), error))?;
+        let object = object.and_then(|object| serde_json::to_value(object).ok());
+        Ok(object
+            .filter(|object| via::permits(object, &place.namespace))
+            .and_then(|object| via::read(target.via, via_ref, &object, &place.runs().uri)))
+    }
+
+    /// What the targets run that no promotion has brought there: by digest, or by a tag, which is looked up.
+    async fn look_at_baseline(&mut self) -> Result<()> {
+        let facts = self.facts.targets.as_deref().unwrap_or_default();
+        let mut digests = facts
+            .iter()
+            .map(|target| target.found.as_ref().and_then(|found| found.digest.clone()));
+        let first = digests.next().flatten();
+        let origin = match first {
+            Some(digest) if digests.all(|other| other.as_ref() == Some(&digest)) => {
+                Origin::Image(self.name_of(&digest).await)
+            }
+            _ => self.by_tag().await?,
+        };
+        self.facts.baseline = Some(origin);
+        Ok(())
+    }
+
+    /// Name and age of an image by the registry, or its digest alone where that does not tell.
+    async fn name_of(&self, digest: &Digest) -> ImageStatus {
+        match self.images().await {
+            Ok(images) => images.image(digest).map(|image| status_of(&image, None)),
+            Err(_) => None,
+        }
+        .unwrap_or_else(|| ledger::nameless(digest.clone()))
+    }
+
+    async fn by_tag(&self) -> Result<Origin> {
+        let place = self.place()?;
+        let uris = place.uris();
+        let mut tags = Vec::new();
+        for (target, object) in self.objects.values() {
+            for container in workload::selected(target, object, &uris) {
+                let tag = uris.iter().find_map(|uri| {
+                    let rest = container.image.strip_prefix(uri.as_str())?;
+                    match rest {
+                        "" => Some("latest"),
+                        rest => rest.strip_prefix(':').filter(|tag| !tag.contains('@')),
+                    }
+                });
+                tags.push(tag.map(str::to_owned));
+            }
+        }
+        let Some(Some(first)) = tags.first().cloned() else {
+            return Ok(Origin::None);
+        };
+        if tags.iter().any(|tag| tag.as_ref() != Some(&first)) {
+            return Ok(Origin::None);
+        }
+        let Ok(tag) = first.parse::<Tag>() else {
+            return Ok(Origin::None);
+        };
+        let images = self.images().await?;
+        Ok(match images.by_tag(&tag) {
+            Some(image) => Origin::Image(status_of(&image, Some(tag))),
+            None => Origin::None,
+        })
+    }
+
+    async fn look_at_selection(&mut self) -> Result<()> {
+        self.facts.selection = Some(match self.select().await {
+            Ok(selection) => selection,
+            // The running image is none the worse for it: what can be done without the registry is done.
+            Err(Error::Aws(error)) => Selection::Unknown(unread(&error)),
+            Err(error) => return Err(error),
+        });
+        Ok(())
+    }
+
+    async fn select(&mut self) -> Result<Selection> {
+        let place = &self.place()?.source;
+        if let Some(unready) = &place.unready {
+            return Ok(Selection::Unknown(unready.clone()));
+        }
+        let images = self.images().await?;
+        let spec = &self.object.spec;
+        let rejected = |digest: &Digest| ledger::is_rejected(spec, &self.status, digest);
+        let mut ranking = match select::rank(&spec.source, images.images(), rejected) {
+            Ok(ranking) => ranking,
+            Err(wrong) => return Ok(Selection::Nothing(wrong.to_string())),
+        };
+        if spec.source.platforms.is_empty() {
+            return Ok(match ranking.candidates.first() {
+                Some(image) => Selection::Picked(image.clone()),
+                None => Selection::Nothing(ranking.nothing(&spec.source)),
+            });
+        }
+        for candidate in std::mem::take(&mut ranking.candidates) {
+            match self.lacks(&candidate.digest).await? {
+                None => return Ok(Selection::Picked(candidate)),
+                Some(reason) => ranking.passed_over.insert(
+                    0,
+                    select::PassedOver {
+                        name: candidate.name.clone(),
+                        reason,
+                    },
+                ),
+            }
+        }
+        ranking.passed_over.truncate(5);
+        Ok(Selection::Nothing(ranking.nothing(&spec.source)))
+    }
+
+    /// Whether an image that is to run again is still there. The registry is asked, but not waited for.
+    async fn look_at_presence(&mut self, digest: Digest) -> Result<()> {
+        let place = self.place()?.runs();
+        let asked = match &place.unready {
+            Some(_) => None,
+            None => self.image(place, ImageRef::Digest(digest.clone())).await.ok(),
+        };
+        let presence = match asked {
+            None => Presence::Unknown,
+            Some(None) => Presence::Gone,
+            Some(Some(image)) => match image.storage {
+                Storage::Active => Presence::There,
+                Storage::Archived | Storage::Activating => Presence::Archived,
+            },
+        };
+        self.facts.presence = Some((digest, presence));
+        Ok(())
+    }
+
+    async fn look_for_named(&mut self, name: String) -> Result<()> {
+        let place = &self.place()?.source;
+        let found = match (name.parse::<Digest>(), name.parse::<Tag>()) {
+            (Ok(digest), _) => self
+                .image(place, ImageRef::Digest(digest))
+                .await?
+                .map(|image| status_of(&image, None)),
+            (_, Ok(tag)) => {
+                let image = self.image(place, ImageRef::Tag(tag.clone())).await?;
+                image.map(|image| status_of(&image, Some(tag)))
+            }
+            _ => None,
+        };
+        self.facts.named = Some((name, found));
+        Ok(())
+    }
+}
+
+/// An image for the status: by the tag under which it was found, or by its first one.
+fn status_of(image: &crate::promotion::facts::Image, tag: Option<Tag>) -> ImageStatus {
+    let tag = tag.or_else(|| image.tags.first().cloned());
+    ImageStatus {
+        name: tag
+            .as_ref()
+            .map_or_else(|| image.digest.short().to_owned(), ToString::to_string),
+        digest: image.digest.clone(),
+        tag,
+        pushed_at: Some(image.pushed_at),
+        since: None,
+    }
+}
+
+/// Why the registry could not be read, in words that depend on the cause alone.
+pub(super) fn unread(error: &AwsError) -> String {
+    let why = match error.fault {
+        Fault::Denied => "the right is missing",
+        Fault::NotFound => "it does not exist",
+        Fault::Throttled => "AWS asks for fewer calls",
+        _ => "AWS does not answer as expected",
+    };
+    format!(
+        "the images of the repository could not be read by {}: {why}",
+        error.operation
+    )
+}
+
+/// The workloads that a target means.
+async fn read(
+    client: kube::Client,
+    namespace: String,
+    target: Target,
+) -> Result<Vec<(TargetName, Target, Option<Value>)>> {
+    let api = workloads(client, &namespace, target.kind);
+    let entry = |name: String, object: Option<Value>| {
+        let name = TargetName {
+            kind: target.kind,
+            name,
+        };
+        (name, target.clone(), object)
+    };
+    if let Some(name) = &target.name {
+        let object = api
+            .get_opt(name)
+            .await
+            .map_err(Error::kube("read a target of the promotion"))?;
+        let object = object.and_then(|object| serde_json::to_value(object).ok());
+        return Ok(vec![entry(name.clone(), object)]);
+    }
+    let selector = target.selector.clone().unwrap_or_default();
+    let selector = Selector::try_from(selector).map_err(|error| Error::Refused {
+        what: "find the targets".into(),
+        why: format!("the selector is not valid: {error}"),
+    })?;
+    let params = ListParams::default().labels_from(&selector).limit(SELECTED);
+    let list = api
+        .list(&params)
+        .await
+        .map_err(Error::kube("list the targets of the promotion"))?;
+    let mut found: Vec<_> = list
+        .items
+        .into_iter()
+        .filter(|object| object.metadata.deletion_timestamp.is_none())
+        .map(|object| entry(object.name_any(), serde_json::to_value(object).ok()))
+        .collect();
+    if found.is_empty() {
+        let what = format!("any with the labels {selector}");
+        found.push(entry(what, None));
+    }
+    Ok(found)
+}
+
+/// The pods that a workload selects.
+async fn pods(client: kube::Client, namespace: &str, object: &Value) -> Result<Vec<Value>> {
+    let selector: Option<LabelSelector> = serde_json::from_value(object["spec"]["selector"].clone()).ok();
+    // A CronJob has none; an empty one would mean every pod of the namespace.
+    let selector = selector.filter(|selector| selector.match_labels.is_some() || selector.match_expressions.is_some());
+    let Some(selector) = selector.and_then(|selector| Selector::try_from(selector).ok()) else {
+        return Ok(Vec::new());
+    };
+    let params = ListParams::default().labels_from(&selector).limit(PODS);
+    let list = Api::<Pod>::namespaced(client, namespace)
+        .list(&params)
+        .await
+        .map_err(Error::kube("list the pods of a target"))?;
+    Ok(list
+        .items
+        .iter()
+        .filter_map(|pod| serde_json::to_value(pod).ok())
+        .collect())
+}

@@ -1,0 +1,207 @@
+//! From a promotion to its repositories: which they are, and whether its namespace may use them. Needs no call to AWS.
+
+use std::{sync::Arc, time::Duration};
+
+use kube::{Api, ResourceExt as _, core::DeserializeGuard, runtime::reflector::ObjectRef};
+
+use super::super::{
+    registry::connection::{Connection, Standing},
+    repository::gate,
+    world::World,
+};
+use crate::{
+    api::{
+        ImagePromotion, Registry, Repository,
+        names::{Region, RepositoryName},
+        promotion::{CopyTo, RepositoryRef, Source},
+        registry::Permission,
+        repository::RegistryRef,
+    },
+    control::{
+        context::Context,
+        error::{Error, Result},
+        plan::Verdict,
+        reason::Reason,
+        spawn::list_of,
+    },
+    oci::reference::RegistryHost,
+};
+
+/// How soon to look again at what a hint will tell of.
+const HINTED: Duration = Duration::from_mins(2);
+
+/// The repositories of a promotion.
+pub(super) struct Way {
+    pub namespace: String,
+    pub source: Place,
+    pub copy: Option<Place>,
+}
+
+/// A repository and the way to it.
+pub(super) struct Place {
+    pub registry: String,
+    pub connection: Arc<Connection>,
+    pub region: Region,
+    pub name: RepositoryName,
+    /// As it stands in images of workloads.
+    pub uri: String,
+    /// Why it is not to be asked now. Going back to an image whose digest is known needs no answer.
+    pub unready: Option<String>,
+}
+
+impl Way {
+    /// The repository whose images the targets run.
+    pub(super) fn runs(&self) -> &Place {
+        self.copy.as_ref().unwrap_or(&self.source)
+    }
+
+    /// The names of images that count as the promotion's.
+    pub(super) fn uris(&self) -> Vec<String> {
+        let copy = self.copy.iter().map(|place| place.uri.clone());
+        std::iter::once(self.source.uri.clone()).chain(copy).collect()
+    }
+}
+
+/// Finds the way; the inner `Err` says why there is none now.
+pub(super) async fn find(object: &ImagePromotion, ctx: &Context<World>) -> Result<Result<Way, Verdict>> {
+    let namespace = object.namespace().unwrap_or_default();
+    let source = match named(&Wanted::from(&object.spec.source), &namespace, ctx).await? {
+        Ok(place) => place,
+        Err(verdict) => return Ok(Err(verdict)),
+    };
+    let copy = match &object.spec.copy_to {
+        None => None,
+        Some(to) => match named(&Wanted::from(to), &namespace, ctx).await? {
+            Ok(place) => Some(place),
+            Err(verdict) => return Ok(Err(verdict)),
+        },
+    };
+    Ok(Ok(Way {
+        namespace,
+        source,
+        copy,
+    }))
+}
+
+/// How a spec names a repository.
+struct Wanted<'a> {
+    repository_ref: Option<&'a RepositoryRef>,
+    registry_ref: Option<&'a RegistryRef>,
+    repository_name: Option<&'a RepositoryName>,
+}
+
+impl<'a> From<&'a Source> for Wanted<'a> {
+    fn from(source: &'a Source) -> Self {
+        Self {
+            repository_ref: source.repository_ref.as_ref(),
+            registry_ref: source.registry_ref.as_ref(),
+            repository_name: source.repository_name.as_ref(),
+        }
+    }
+}
+
+impl<'a> From<&'a CopyTo> for Wanted<'a> {
+    fn from(to: &'a CopyTo) -> Self {
+        Self {
+            repository_ref: to.repository_ref.as_ref(),
+            registry_ref: to.registry_ref.as_ref(),
+            repository_name: to.repository_name.as_ref(),
+        }
+    }
+}
+
+async fn named(wanted: &Wanted<'_>, namespace: &str, ctx: &Context<World>) -> Result<Result<Place, Verdict>> {
+    let invalid = |message: String| Ok(Err(Verdict::blocked(Reason::Invalid, message)));
+    let (registry, name) = match (wanted.repository_ref, wanted.registry_ref, wanted.repository_name) {
+        (Some(reference), None, None) => {
+            let Some(repository) = repository(&ctx.world, namespace, &reference.name).await? else {
+                let message = format!("Repository {} does not exist in this namespace", reference.name);
+                return Ok(Err(waiting(message)));
+            };
+            match repository.repository_name() {
+                Ok(name) => (repository.spec.registry_ref.name, name),
+                Err(error) => return invalid(error.to_string()),
+            }
+        }
+        (None, Some(registry), Some(name)) => (registry.name.clone(), name.clone()),
+        _ => return invalid("name either repositoryRef, or registryRef together with repositoryName".into()),
+    };
+    let Some(found) = ctx.world.registry(&registry).await? else {
+        return Ok(Err(waiting(format!("Registry {registry} does not exist"))));
+    };
+    let labels = ctx.world.namespace(namespace).await?;
+    enter(&ctx.world, &found, registry, name, namespace, labels.as_ref())
+}
+
+fn waiting(message: String) -> Verdict {
+    Verdict::Waiting {
+        reason: Reason::RegistryNotReady,
+        message,
+        after: HINTED,
+    }
+}
+
+/// Whether the namespace may promote from or to the repository.
+fn enter(
+    world: &World,
+    registry: &Registry,
+    registry_name: String,
+    name: RepositoryName,
+    namespace: &str,
+    labels: Option<&super::super::world::Labels>,
+) -> Result<Result<Place, Verdict>> {
+    if name.is_reserved() {
+        let message = format!("{name} belongs to the operator itself: no image is promoted from or to it");
+        return Ok(Err(Verdict::blocked(Reason::NotAllowed, message)));
+    }
+    if registry.spec.suspend {
+        let message =
+            format!("spec.suspend of Registry {registry_name} is true: nothing in it is looked at or written");
+        return Ok(Err(Verdict::Suspended { message }));
+    }
+    if let Err(why) = gate::admitting(&registry.spec.tenants, Permission::Promote, namespace, labels, &name) {
+        let message = format!("Registry {registry_name} {why}");
+        return Ok(Err(Verdict::blocked(Reason::NotAllowed, message)));
+    }
+    let Some(connection) = world.connection(&registry_name) else {
+        return Ok(Err(Verdict::NotYet {
+            after: Duration::from_secs(1),
+        }));
+    };
+    let unready = match connection.standing() {
+        None => {
+            return Ok(Err(Verdict::NotYet {
+                after: Duration::from_secs(1),
+            }));
+        }
+        Some(Standing::NotReady(message)) => Some(format!("Registry {registry_name} is not ready: {message}")),
+        // Promoting writes nothing that only the managing cluster may write.
+        Some(Standing::Managing | Standing::Observing | Standing::ManagedElsewhere(_)) => None,
+    };
+    let known = connection.inventory.get(&name).map(|record| record.uri.clone());
+    let uri = known.unwrap_or_else(|| {
+        let host = RegistryHost::new(registry.spec.registry_id.clone(), registry.spec.region.clone());
+        format!("{host}/{name}")
+    });
+    Ok(Ok(Place {
+        registry: registry_name,
+        connection,
+        region: registry.spec.region.clone(),
+        name,
+        uri,
+        unready,
+    }))
+}
+
+/// The Repository of this name. What the watch does not have is asked of the apiserver.
+async fn repository(world: &World, namespace: &str, name: &str) -> Result<Option<Repository>> {
+    world.readiness.until_done(&list_of::<Repository>()).await;
+    if let Some(guard) = world.repositories.get(&ObjectRef::new(name).within(namespace)) {
+        return Ok(guard.0.as_ref().ok().cloned());
+    }
+    let found = Api::<DeserializeGuard<Repository>>::namespaced(world.client.clone(), namespace)
+        .get_opt(name)
+        .await
+        .map_err(Error::kube("read the Repository that the promotion names"))?;
+    Ok(found.and_then(|guard| guard.0.ok()))
+}

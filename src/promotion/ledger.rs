@@ -1,0 +1,287 @@
+//! The entries that a promotion makes in its status: what began, what ended and how, what is not to run again.
+
+use jiff::Timestamp;
+
+use super::moves::Told;
+use crate::{
+    api::{
+        names::Digest,
+        promotion::{
+            Actor, Failure, HistoryEntry, Hold, HoldKind, ImagePromotionSpec, ImagePromotionStatus, ImageStatus,
+            Outcome, Phase, Rejection, RolloutKind, RolloutStatus, Until,
+        },
+    },
+    control::events::cut,
+};
+
+/// The longest reason that is kept.
+const REASON: usize = 500;
+
+/// How many rejections are kept.
+const REJECTIONS: usize = 20;
+
+/// How a rollout begins.
+pub(super) struct Start<'a> {
+    pub kind: RolloutKind,
+    pub image: ImageStatus,
+    pub reason: String,
+    pub by: Actor,
+    pub failure: Option<Failure>,
+    pub spec: &'a ImagePromotionSpec,
+    pub now: Timestamp,
+}
+
+/// A text of bounded length.
+pub(super) fn bounded(text: impl Into<String>) -> String {
+    let mut text = text.into();
+    cut(&mut text, REASON);
+    text
+}
+
+/// Name and digest of an image, for sentences.
+pub(super) fn spoken(image: &ImageStatus) -> String {
+    match &image.tag {
+        Some(_) => format!("{} ({})", image.name, image.digest.short()),
+        None => image.name.clone(),
+    }
+}
+
+/// An image of which no more than its digest is known.
+pub(crate) fn nameless(digest: Digest) -> ImageStatus {
+    ImageStatus {
+        name: digest.short().to_owned(),
+        digest,
+        tag: None,
+        pushed_at: None,
+        since: None,
+    }
+}
+
+/// Begins a rollout; one that is under way is ended as superseded.
+pub(super) fn start(status: &mut ImagePromotionStatus, start: Start<'_>) -> Told {
+    let Start {
+        kind,
+        image,
+        reason,
+        by,
+        failure,
+        spec,
+        now,
+    } = start;
+    let mut from = status.current.clone();
+    if let Some(old) = status.rollout.take() {
+        from = Some(old.image.clone());
+        if failure.is_none() {
+            close(
+                status,
+                spec,
+                old,
+                Outcome::Superseded,
+                "another rollout took its place".into(),
+                now,
+            );
+        }
+    }
+    status.last_rollout = status.last_rollout.saturating_add(1);
+    status.blocked_by.clear();
+    status.regression = None;
+    let verb = match kind {
+        RolloutKind::Rollback => "Going back to",
+        RolloutKind::Promotion | RolloutKind::Pin => "Rolling out",
+    };
+    let mut note = format!("{verb} {}", spoken(&image));
+    if let Some(from) = &from {
+        note = format!("{note} from {}", spoken(from));
+    }
+    if !reason.is_empty() {
+        note = format!("{note}: {reason}");
+    }
+    let copies = spec.copy_to.is_some() && kind != RolloutKind::Rollback;
+    status.rollout = Some(RolloutStatus {
+        id: status.last_rollout,
+        kind,
+        image,
+        from,
+        phase: if copies { Phase::Copying } else { Phase::RollingOut },
+        since: now,
+        started_at: now,
+        verification: 0,
+        reason: bounded(reason),
+        by,
+        failure,
+    });
+    Told {
+        is_warning: kind == RolloutKind::Rollback && by == Actor::Operator,
+        reason: if kind == RolloutKind::Rollback {
+            "RollingBack"
+        } else {
+            "RollingOut"
+        },
+        note,
+    }
+}
+
+/// Moves an ended rollout into the history.
+pub(super) fn close(
+    status: &mut ImagePromotionStatus,
+    spec: &ImagePromotionSpec,
+    rollout: RolloutStatus,
+    outcome: Outcome,
+    reason: String,
+    now: Timestamp,
+) {
+    enter(
+        status,
+        spec,
+        HistoryEntry {
+            id: rollout.id,
+            kind: rollout.kind,
+            image: rollout.image,
+            started_at: rollout.started_at,
+            finished_at: now,
+            outcome,
+            reason: bounded(if reason.is_empty() { rollout.reason } else { reason }),
+            by: rollout.by,
+        },
+    );
+}
+
+/// Writes an entry at the head of the history.
+pub(super) fn enter(status: &mut ImagePromotionStatus, spec: &ImagePromotionSpec, entry: HistoryEntry) {
+    status.history.insert(0, entry);
+    status.history.truncate(usize::from(spec.history_limit.clamp(1, 50)));
+}
+
+/// The rollout under way has succeeded.
+pub(super) fn succeed(status: &mut ImagePromotionStatus, spec: &ImagePromotionSpec, now: Timestamp) -> Option<Told> {
+    let rollout = status.rollout.take()?;
+    let image = ImageStatus {
+        since: Some(now),
+        ..rollout.image.clone()
+    };
+    status.previous = rollout.from.clone().filter(|from| from.digest != image.digest);
+    if status
+        .requested
+        .as_ref()
+        .is_some_and(|wanted| wanted.digest == image.digest)
+    {
+        let asked = status.requested.take();
+        hold(
+            status,
+            HoldKind::Person,
+            asked.as_ref(),
+            "an image was asked for by request".into(),
+            spec.rollback.until,
+            now,
+        );
+    }
+    let (reason, note) = match rollout.kind {
+        RolloutKind::Rollback => ("RolledBack", format!("{} runs again", spoken(&image))),
+        RolloutKind::Promotion | RolloutKind::Pin => {
+            ("Promoted", format!("{} runs and passed every check", spoken(&image)))
+        }
+    };
+    // An image that runs again was good before; since when it has been good is not told anew by a rollback.
+    let good = match (&status.last_good, rollout.kind) {
+        (Some(good), RolloutKind::Rollback) if good.digest == image.digest => good.clone(),
+        _ => image.clone(),
+    };
+    status.last_good = Some(good);
+    status.current = Some(image);
+    close(status, spec, rollout, Outcome::Succeeded, String::new(), now);
+    Some(Told {
+        is_warning: false,
+        reason,
+        note,
+    })
+}
+
+/// An image is not to run again.
+pub(super) fn reject(status: &mut ImagePromotionStatus, image: &ImageStatus, reason: &str, by: Actor, now: Timestamp) {
+    status.rejected.retain(|rejection| rejection.digest != image.digest);
+    status.rejected.insert(
+        0,
+        Rejection {
+            digest: image.digest.clone(),
+            name: image.name.clone(),
+            reason: bounded(reason),
+            by,
+            at: now,
+        },
+    );
+    status.rejected.truncate(REJECTIONS);
+    status.approvals.retain(|approval| approval.digest != image.digest);
+}
+
+/// Nothing is rolled out for the time being.
+pub(super) fn hold(
+    status: &mut ImagePromotionStatus,
+    kind: HoldKind,
+    away_from: Option<&ImageStatus>,
+    reason: String,
+    until: Until,
+    now: Timestamp,
+) {
+    status.hold = Some(Hold {
+        kind,
+        reason: bounded(reason),
+        since: now,
+        away_from: away_from.map(|image| image.digest.clone()),
+        newer_than: away_from.and_then(|image| image.pushed_at),
+        until,
+    });
+}
+
+/// Whether an image is not to run again, by the status or by the spec.
+pub(crate) fn is_rejected(spec: &ImagePromotionSpec, status: &ImagePromotionStatus, digest: &Digest) -> bool {
+    status.rejected.iter().any(|rejection| rejection.digest == *digest)
+        || spec.reject.iter().any(|rejection| rejection.digest == *digest)
+}
+
+/// An image that this promotion has run, by its digest.
+pub(super) fn known(status: &ImagePromotionStatus, digest: &Digest) -> Option<ImageStatus> {
+    let kept = [&status.current, &status.last_good, &status.previous];
+    let succeeded = status
+        .history
+        .iter()
+        .filter(|entry| entry.outcome == Outcome::Succeeded);
+    kept.into_iter()
+        .flatten()
+        .chain(succeeded.map(|entry| &entry.image))
+        .find(|image| image.digest == *digest)
+        .cloned()
+}
+
+/// The image to go back to from `digest`: the last good one that is another and not rejected.
+pub(super) fn good_before(
+    spec: &ImagePromotionSpec,
+    status: &ImagePromotionStatus,
+    digest: &Digest,
+) -> Option<ImageStatus> {
+    let succeeded = status
+        .history
+        .iter()
+        .filter(|entry| entry.outcome == Outcome::Succeeded);
+    status
+        .last_good
+        .iter()
+        .chain(succeeded.map(|entry| &entry.image))
+        .find(|image| image.digest != *digest && !is_rejected(spec, status, &image.digest))
+        .cloned()
+}
+
+/// Whether the hold, if there is one, lets this candidate through.
+pub(super) fn is_past_hold(spec: &ImagePromotionSpec, status: &ImagePromotionStatus, candidate: &ImageStatus) -> bool {
+    let Some(hold) = &status.hold else { return true };
+    if hold.until == Until::Resume || hold.away_from.as_ref() == Some(&candidate.digest) {
+        return false;
+    }
+    // Whoever moves a tag, or names a digest, has chosen; when that image was once pushed says nothing then.
+    let chosen = spec.source.policy.tag.is_some() || spec.source.policy.digest.is_some();
+    match (hold.newer_than, candidate.pushed_at) {
+        _ if chosen => true,
+        (Some(left), Some(pushed)) => pushed > left,
+        (None, Some(pushed)) => pushed > hold.since,
+        (_, None) => false,
+    }
+}

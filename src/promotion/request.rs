@@ -1,0 +1,495 @@
+//! The requests to a promotion: annotations that ask for one thing once. The operator answers each in status.
+//!
+//! A value is words separated by spaces. The first word is a token that makes the value new; an approval needs none,
+//! for it says what is approved and by whom.
+//!
+//! | Annotation | Value |
+//! |---|---|
+//! | `approve` | `<digest> <user name>` |
+//! | `promote` | `<token> [<digest>\|<tag>\|-] [reason...]` |
+//! | `rollback`, `pin` | `<token> [<digest>] [reason...]` |
+//! | `reject` | `<token> <digest> [reason...]` |
+//! | `resume` | `<token>` |
+
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::api::{
+    GROUP, REQUESTS,
+    names::{Digest, Tag},
+};
+
+/// How many characters a value may have; what was handled is kept in a status field of this length.
+pub(crate) const LONGEST: usize = 512;
+
+/// How many characters a token may have.
+const LONGEST_TOKEN: usize = 64;
+
+/// Stands for the image that the policy picks, where a reason follows.
+const PICKED: &str = "-";
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    Approve {
+        digest: Digest,
+        by: String,
+    },
+    /// To this image, or to the one that the policy picks.
+    Promote {
+        image: Option<DigestOrTag>,
+        reason: String,
+    },
+    /// To this image, or to the last good one before the current one.
+    Rollback {
+        digest: Option<Digest>,
+        reason: String,
+    },
+    /// To this image, or to the current one.
+    Pin {
+        digest: Option<Digest>,
+        reason: String,
+    },
+    Reject {
+        digest: Digest,
+        reason: String,
+    },
+    Resume,
+}
+
+/// An image as a person names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum DigestOrTag {
+    Digest(Digest),
+    Tag(Tag),
+}
+
+impl std::str::FromStr for DigestOrTag {
+    type Err = String;
+
+    /// What begins with `sha256:` is a digest; a tag has no colon.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.starts_with("sha256:") {
+            text.parse().map(Self::Digest).map_err(|error| error.to_string())
+        } else {
+            text.parse()
+                .map(Self::Tag)
+                .map_err(|error| format!("neither a digest nor a tag: {error}"))
+        }
+    }
+}
+
+impl fmt::Display for DigestOrTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Digest(digest) => digest.fmt(f),
+            Self::Tag(tag) => tag.fmt(f),
+        }
+    }
+}
+
+/// The key of a request's annotation.
+pub(crate) fn annotation(name: &str) -> String {
+    format!("{GROUP}/{name}")
+}
+
+/// The requests that were not handled yet, in the order of their names: the name, the value to be recorded in
+/// `status.lastHandledRequests` when it was, and what is asked for, or why that cannot be understood.
+///
+/// The recorded value of an annotation that is too long for the status is its hash.
+pub(crate) fn requests(
+    annotations: &BTreeMap<String, String>,
+    handled: &BTreeMap<String, String>,
+) -> Vec<(&'static str, String, Result<Request, String>)> {
+    let given = REQUESTS.iter().filter_map(|name| {
+        let value = annotations.get(&annotation(name))?;
+        let recorded = recorded(value);
+        (handled.get(*name) != Some(&recorded)).then(|| (*name, recorded, parse(name, value)))
+    });
+    given.collect()
+}
+
+fn recorded(value: &str) -> String {
+    if is_too_long(value) {
+        let mut recorded = format!("longer than {LONGEST} characters, sha256:");
+        for byte in Sha256::digest(value.as_bytes()) {
+            // Writing to a String cannot fail.
+            let _ = write!(recorded, "{byte:02x}");
+        }
+        recorded
+    } else {
+        value.to_owned()
+    }
+}
+
+fn is_too_long(value: &str) -> bool {
+    value.chars().nth(LONGEST).is_some()
+}
+
+/// Reads the value of one request.
+fn parse(name: &str, value: &str) -> Result<Request, String> {
+    let key = annotation(name);
+    if is_too_long(value) {
+        return Err(format!("the annotation {key} has more than {LONGEST} characters"));
+    }
+    if value.chars().any(char::is_control) {
+        return Err(format!(
+            "the annotation {key} has control characters, such as line breaks; write it in one line"
+        ));
+    }
+    let wrong = |what: String| {
+        format!(
+            "the annotation {key} is not understood: {what}; write {}",
+            grammar(name)
+        )
+    };
+    if name == "approve" {
+        return approval(value).map_err(wrong);
+    }
+    let (first, rest) = word(value);
+    if first.is_empty() {
+        return Err(wrong("it is empty".into()));
+    }
+    if first.chars().nth(LONGEST_TOKEN).is_some() {
+        return Err(wrong(format!(
+            "its first word has more than {LONGEST_TOKEN} characters"
+        )));
+    }
+    let (second, after) = word(rest);
+    match name {
+        "promote" => Ok(Request::Promote {
+            image: match second {
+                "" | PICKED => None,
+                image => Some(image.parse().map_err(wrong)?),
+            },
+            reason: after.to_owned(),
+        }),
+        "rollback" | "pin" => {
+            let (digest, reason) = if second.starts_with("sha256:") {
+                (Some(digest(second).map_err(wrong)?), after.to_owned())
+            } else {
+                (None, rest.to_owned())
+            };
+            Ok(if name == "pin" {
+                Request::Pin { digest, reason }
+            } else {
+                Request::Rollback { digest, reason }
+            })
+        }
+        "reject" => Ok(Request::Reject {
+            digest: digest(second).map_err(wrong)?,
+            reason: after.to_owned(),
+        }),
+        "resume" if rest.is_empty() => Ok(Request::Resume),
+        "resume" => Err(wrong("something follows the token".into())),
+        _ => Err(format!("{key} is not a request")),
+    }
+}
+
+/// The name of the user is taken as it stands: it was compared with who wrote the annotation.
+fn approval(value: &str) -> Result<Request, String> {
+    let (first, by) = value.split_once(' ').unwrap_or((value, ""));
+    let digest = digest(first)?;
+    if by.trim().is_empty() {
+        return Err("the name of the user who approves is missing".into());
+    }
+    if by.trim() != by {
+        return Err("there are spaces around the name of the user".into());
+    }
+    Ok(Request::Approve {
+        digest,
+        by: by.to_owned(),
+    })
+}
+
+/// The first word, and what follows it.
+fn word(text: &str) -> (&str, &str) {
+    let text = text.trim_matches(' ');
+    let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
+    (word, rest.trim_start_matches(' '))
+}
+
+fn digest(text: &str) -> Result<Digest, String> {
+    if text.is_empty() {
+        return Err("the digest is missing".into());
+    }
+    text.parse()
+        .map_err(|error: crate::api::names::NameError| error.to_string())
+}
+
+/// What a value looks like, for messages.
+fn grammar(name: &str) -> &'static str {
+    match name {
+        "approve" => "'<digest> <user name>'",
+        "promote" => "'<token> [<digest>|<tag>|-] [reason...]'",
+        "rollback" | "pin" => "'<token> [<digest>] [reason...]'",
+        "reject" => "'<token> <digest> [reason...]'",
+        _ => "'<token>'",
+    }
+}
+
+impl Request {
+    /// Which of [`REQUESTS`] it is.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Approve { .. } => "approve",
+            Self::Promote { .. } => "promote",
+            Self::Rollback { .. } => "rollback",
+            Self::Pin { .. } => "pin",
+            Self::Reject { .. } => "reject",
+            Self::Resume => "resume",
+        }
+    }
+
+    /// The value of the annotation; `token` is one word that no earlier value began with.
+    ///
+    /// # Errors
+    /// If what is asked for cannot be written in one value: a reason with line breaks, or one that is too long or would
+    /// be read as something else.
+    pub(crate) fn value(&self, token: &str) -> Result<String, String> {
+        let words = match self {
+            Self::Approve { digest, by } => format!("{digest} {by}"),
+            Self::Promote { image, reason } => match image {
+                Some(image) => format!("{token} {image} {reason}"),
+                None if reason.is_empty() => token.to_owned(),
+                None => format!("{token} {PICKED} {reason}"),
+            },
+            Self::Rollback { digest, reason } | Self::Pin { digest, reason } => match digest {
+                Some(digest) => format!("{token} {digest} {reason}"),
+                None => format!("{token} {reason}"),
+            },
+            Self::Reject { digest, reason } => format!("{token} {digest} {reason}"),
+            Self::Resume => token.to_owned(),
+        };
+        let value = words.trim_end_matches(' ').to_owned();
+        if parse(self.name(), &value)? == *self {
+            Ok(value)
+        } else {
+            Err("the reason would be read as something else; write it in other words, without spaces around it".into())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIGEST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+    fn asked(name: &str, value: &str) -> Result<Request, String> {
+        let annotations = [(annotation(name), value.to_owned())].into();
+        let mut all = requests(&annotations, &BTreeMap::new());
+        assert_eq!(all.len(), 1, "{name}: {value:?}");
+        all.remove(0).2
+    }
+
+    fn digest() -> Digest {
+        DIGEST.parse().unwrap()
+    }
+
+    #[test]
+    fn each_request_is_understood_with_and_without_what_may_be_left_out() {
+        let reason = || "it burns".to_owned();
+        for (name, value, request) in [
+            (
+                "approve",
+                format!("{DIGEST} system:serviceaccount:a:b"),
+                Request::Approve {
+                    digest: digest(),
+                    by: "system:serviceaccount:a:b".into(),
+                },
+            ),
+            (
+                "approve",
+                format!("{DIGEST} Jane Doe"),
+                Request::Approve {
+                    digest: digest(),
+                    by: "Jane Doe".into(),
+                },
+            ),
+            (
+                "promote",
+                "t1".into(),
+                Request::Promote {
+                    image: None,
+                    reason: String::new(),
+                },
+            ),
+            (
+                "promote",
+                "t1 - it burns".into(),
+                Request::Promote {
+                    image: None,
+                    reason: reason(),
+                },
+            ),
+            (
+                "promote",
+                "t1 v1.2.0 it burns".into(),
+                Request::Promote {
+                    image: Some(DigestOrTag::Tag("v1.2.0".parse().unwrap())),
+                    reason: reason(),
+                },
+            ),
+            (
+                "promote",
+                format!("t1 {DIGEST}"),
+                Request::Promote {
+                    image: Some(DigestOrTag::Digest(digest())),
+                    reason: String::new(),
+                },
+            ),
+            (
+                "rollback",
+                " t1  it burns ".into(),
+                Request::Rollback {
+                    digest: None,
+                    reason: reason(),
+                },
+            ),
+            (
+                "rollback",
+                format!("t1 {DIGEST} it burns"),
+                Request::Rollback {
+                    digest: Some(digest()),
+                    reason: reason(),
+                },
+            ),
+            (
+                "pin",
+                "t1".into(),
+                Request::Pin {
+                    digest: None,
+                    reason: String::new(),
+                },
+            ),
+            (
+                "reject",
+                format!("t1 {DIGEST} it burns"),
+                Request::Reject {
+                    digest: digest(),
+                    reason: reason(),
+                },
+            ),
+            ("resume", "t1".into(), Request::Resume),
+        ] {
+            assert_eq!(asked(name, &value), Ok(request), "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_answered_with_what_to_write() {
+        for (name, value, sentence) in [
+            ("approve", String::new(), "the digest is missing"),
+            ("approve", format!("{DIGEST}  jane"), "spaces around the name"),
+            ("promote", String::new(), "it is empty"),
+            ("approve", DIGEST.to_owned(), "name of the user"),
+            ("approve", "v1.2.0 jane".to_owned(), "is not an image digest"),
+            (
+                "approve",
+                format!("{} jane", DIGEST.to_uppercase()),
+                "is not an image digest",
+            ),
+            ("promote", "t1 sha256:12".to_owned(), "is not an image digest"),
+            ("promote", "t1 -x".to_owned(), "neither a digest nor a tag"),
+            ("rollback", "t1 sha256:12".to_owned(), "is not an image digest"),
+            ("reject", "t1".to_owned(), "the digest is missing"),
+            ("reject", "t1 v1".to_owned(), "is not an image digest"),
+            ("resume", "t1 t2".to_owned(), "something follows"),
+            ("resume", " ".to_owned(), "it is empty"),
+            ("pin", "x".repeat(65), "more than 64 characters"),
+        ] {
+            let error = asked(name, &value).unwrap_err();
+            assert!(error.contains(sentence), "{name}: {value}: {error}");
+            assert!(error.contains(grammar(name)), "{error}");
+        }
+    }
+
+    #[test]
+    fn hostile_values_are_answered_in_few_words() {
+        for name in REQUESTS {
+            for value in [
+                "x".repeat(300_000),
+                format!("{DIGEST} a\nb"),
+                "\u{0}".to_owned(),
+                "\u{7f}\u{1b}[2J".to_owned(),
+                "ä".repeat(513),
+            ] {
+                let error = asked(name, &value).unwrap_err();
+                assert!(error.chars().count() < 400, "{error}");
+                assert!(!error.chars().any(char::is_control), "{error:?}");
+            }
+        }
+        assert!(asked("rollback", &format!("t1 {}", "ä".repeat(509))).is_ok());
+    }
+
+    #[test]
+    fn what_was_handled_is_not_asked_for_again_even_if_it_is_too_long_to_be_kept() {
+        let long = "x".repeat(5_000);
+        let annotations: BTreeMap<_, _> = [
+            (annotation("resume"), "t1".to_owned()),
+            (annotation("pin"), long),
+            ("ecr-operator.dev/reconcile".to_owned(), "t1".to_owned()),
+            ("other.example/promote".to_owned(), "t1".to_owned()),
+        ]
+        .into();
+        let first = requests(&annotations, &BTreeMap::new());
+        let names: Vec<_> = first.iter().map(|(name, ..)| *name).collect();
+        assert_eq!(names, ["pin", "resume"]);
+        assert!(first.iter().all(|(_, value, _)| value.chars().count() <= LONGEST));
+        let handled: BTreeMap<_, _> = first
+            .into_iter()
+            .map(|(name, value, _)| (name.to_owned(), value))
+            .collect();
+        assert_eq!(requests(&annotations, &handled), []);
+        let newer = [(annotation("resume"), "t2".to_owned())].into();
+        assert_eq!(
+            requests(&newer, &handled),
+            [("resume", "t2".to_owned(), Ok(Request::Resume))]
+        );
+    }
+
+    #[test]
+    fn a_value_says_what_was_meant_or_is_not_made() {
+        let reason = "it burns".to_owned();
+        let none = String::new;
+        for request in [
+            Request::Approve {
+                digest: digest(),
+                by: "Jane Doe".into(),
+            },
+            Request::Promote {
+                image: None,
+                reason: reason.clone(),
+            },
+            Request::Promote {
+                image: Some(DigestOrTag::Tag("v1".parse().unwrap())),
+                reason: none(),
+            },
+            Request::Rollback {
+                digest: None,
+                reason: none(),
+            },
+            Request::Pin {
+                digest: Some(digest()),
+                reason: reason.clone(),
+            },
+            Request::Reject {
+                digest: digest(),
+                reason,
+            },
+            Request::Resume,
+        ] {
+            let value = request.value("t1").unwrap();
+            assert_eq!(asked(request.name(), &value), Ok(request), "{value}");
+        }
+        for reason in [format!("{DIGEST} burns"), "a\nb".to_owned(), "x".repeat(512)] {
+            let pin = Request::Pin { digest: None, reason };
+            assert!(pin.value("t1").is_err(), "{pin:?}");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! One promotion's part of the world: a repository with images, a workload, and the promotion between them.
+
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use bed::{Behaviour, Cluster, Policy, Workloads, eventually};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+use crate::support::{REGION, Scene, Stage, condition, merge, object, tail};
+
+/// How long a rollout may take to become what it is waited for.
+pub(super) const LIMIT: Duration = Duration::from_secs(60);
+
+/// The promotion of a play.
+pub(super) const NAME: &str = "app";
+
+/// The pods of the shared cluster.
+pub(super) async fn workloads(stage: &'static Stage) -> Result<&'static Workloads> {
+    static WORKLOADS: OnceCell<Workloads> = OnceCell::const_new();
+    WORKLOADS
+        .get_or_try_init(async || stage.cluster.workloads(2).await)
+        .await
+}
+
+/// A scene with a repository `app`, and what is promoted from it.
+pub(super) struct Play {
+    pub(super) scene: Scene,
+    pub(super) repository: String,
+    /// As it stands in images.
+    pub(super) uri: String,
+}
+
+impl Play {
+    /// On the shared cluster, with the rights that the guide gives.
+    pub(super) async fn open(stage: &'static Stage, name: &str) -> Result<Self> {
+        workloads(stage).await?;
+        Self::open_on(stage, &stage.cluster, name).await
+    }
+
+    pub(super) async fn open_on(stage: &'static Stage, cluster: &'static Cluster, name: &str) -> Result<Self> {
+        let scene = stage.scene_on(cluster, name).await?;
+        let mut policy = bed::operator_rights(&scene.account, REGION)?;
+        let more = bed::promotion_rights(&scene.account, REGION)?;
+        let statements = policy["Statement"].as_array_mut().context("no statements")?;
+        statements.extend(more["Statement"].as_array().cloned().unwrap_or_default());
+        scene.role(Policy::Document(policy)).await?;
+        let mut tenant = scene.registry_spec()["tenants"][0].clone();
+        tenant["may"] = json!(["Manage", "Promote"]);
+        scene.registry(json!({ "tenants": [tenant] })).await?;
+        let settled = scene.settled("app", json!({})).await?;
+        let uri = settled["status"]["uri"].as_str().context("no uri")?.to_owned();
+        Ok(Self {
+            repository: format!("{name}/app"),
+            scene,
+            uri,
+        })
+    }
+
+    /// Pushes an image of its own content and gives its digest.
+    pub(super) async fn push(&self, tag: &str) -> Result<String> {
+        let content = format!("{} {tag}", self.scene.name);
+        self.push_content(tag, &content).await
+    }
+
+    pub(super) async fn push_content(&self, tag: &str, content: &str) -> Result<String> {
+        let aws = &self.scene.stage.aws;
+        aws.push_image(&self.scene.account, REGION, &self.repository, tag, content.as_bytes())
+            .await
+    }
+
+    /// Pushes an image that behaves so wherever it runs.
+    pub(super) async fn push_bad(&self, tag: &str, behaviour: Behaviour) -> Result<String> {
+        // The rule must be there before the image is.
+        let content = format!("{} {tag}", self.scene.name);
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let hidden = format!("hidden-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let digest = self.push_content(&hidden, &content).await?;
+        workloads(self.scene.stage).await?.behave(&digest, behaviour);
+        ensure!(
+            self.push_content(tag, &content).await? == digest,
+            "the same content has another digest"
+        );
+        Ok(digest)
+    }
+
+    pub(super) fn image(&self, digest: &str) -> String {
+        format!("{}@{digest}", self.uri)
+    }
+
+    /// A Deployment of one container `app`, applied as its owner does, once it is rolled out.
+    pub(super) async fn deployment(&self, name: &str, image: &str) -> Result<()> {
+        let labels = json!({ "app": name });
+        let deployment = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": { "name": name, "namespace": self.scene.name, "labels": labels },
+            "spec": {
+                "replicas": 2,
+                "selector": { "matchLabels": labels },
+                "template": {
+                    "metadata": { "labels": labels },
+                    "spec": { "containers": [{ "name": "app", "image": image }] },
+                },
+            },
+        });
+        self.scene.apply(&deployment).await?;
+        let what = format!("deployment/{name}");
+        self.kubectl(&["rollout", "status", &what, "--timeout=30s"])
+            .await
+            .map(drop)
+    }
+
+    /// A promotion of semantic versions to the Deployment `app`, quick to settle; overlaid with `overlay`.
+    pub(super) fn promotion(&self, overlay: Value) -> Value {
+        let mut spec = json!({
+            "source": { "repositoryRef": { "name": "app" }, "policy": { "semver": { "range": ">=1.0.0" } } },
+            "targets": [{ "kind": "Deployment", "name": "app", "containers": ["app"] }],
+            "rollout": { "timeout": "20s", "stabilization": "1s" },
+            "interval": "30s",
+        });
+        merge(&mut spec, overlay);
+        object("ImagePromotion", NAME, Some(&self.scene.name), spec)
+    }
+
+    pub(super) async fn promote(&self, overlay: Value) -> Result<()> {
+        self.scene.apply(&self.promotion(overlay)).await.map(drop)
+    }
+
+    /// Asks for a look now, as somebody does who does not wait for the interval.
+    pub(super) async fn look(&self) -> Result<()> {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let token = NEXT.fetch_add(1, Ordering::Relaxed);
+        self.annotate(&format!("ecr-operator.dev/reconcile=look-{token}")).await
+    }
+
+    /// A request by annotation.
+    pub(super) async fn request(&self, name: &str, value: &str) -> Result<()> {
+        self.annotate(&format!("ecr-operator.dev/{name}={value}")).await
+    }
+
+    async fn annotate(&self, annotation: &str) -> Result<()> {
+        let namespace = &self.scene.name;
+        let annotate = [
+            "annotate",
+            "imagepromotion.ecr-operator.dev",
+            NAME,
+            "-n",
+            namespace,
+            "--overwrite",
+            annotation,
+        ];
+        self.scene.cluster.kubectl(&annotate).await?.checked().map(drop)
+    }
+
+    pub(super) async fn status(&self) -> Result<Value> {
+        Ok(self.scene.get("imagepromotion", NAME).await?["status"].clone())
+    }
+
+    /// Waits until the status fulfils a condition, and gives it.
+    pub(super) async fn until(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Result<Value> {
+        let found = eventually(LIMIT, what, async || {
+            let status = self.status().await?;
+            ensure!(fits(&status), "{status:#}");
+            Ok(status)
+        });
+        found.await.with_context(|| {
+            format!(
+                "the operator's log ends with:\n{}",
+                tail(&self.scene.stage.operator.process().log())
+            )
+        })
+    }
+
+    /// Waits until this image is current, nothing is under way, and the Deployment runs it.
+    pub(super) async fn runs(&self, digest: &str) -> Result<Value> {
+        let status = self
+            .until(&format!("{digest} to be current and at rest"), |status| {
+                status["current"]["digest"] == digest && status["rollout"].is_null() && status["phase"].is_string()
+            })
+            .await?;
+        let image = self.running("app").await?;
+        ensure!(image == self.image(digest), "the Deployment runs {image}\n{status:#}");
+        Ok(status)
+    }
+
+    /// The image of the first container of a Deployment.
+    pub(super) async fn running(&self, deployment: &str) -> Result<String> {
+        let deployment = self.workload("deployment", deployment).await?;
+        let image = &deployment["spec"]["template"]["spec"]["containers"][0]["image"];
+        image.as_str().map(str::to_owned).ok_or_else(|| anyhow!("no image"))
+    }
+
+    pub(super) async fn workload(&self, kind: &str, name: &str) -> Result<Value> {
+        let namespace = &self.scene.name;
+        let output = self
+            .scene
+            .cluster
+            .kubectl(&[
+                "get",
+                kind,
+                name,
+                "-n",
+                namespace,
+                "-o",
+                "json",
+                "--show-managed-fields",
+            ])
+            .await?;
+        Ok(serde_json::from_str(&output.checked()?)?)
+    }
+
+    pub(super) async fn kubectl(&self, args: &[&str]) -> Result<String> {
+        let mut all = args.to_vec();
+        all.extend(["-n", &self.scene.name]);
+        self.scene.cluster.kubectl(&all).await?.checked()
+    }
+
+    /// Waits for the Ready condition to have this reason.
+    pub(super) async fn reason(&self, reason: &str) -> Result<Value> {
+        let what = format!("the promotion to be {reason}");
+        let object = eventually(LIMIT, &what, async || {
+            let object = self.scene.get("imagepromotion", NAME).await?;
+            let ready = condition(&object, "Ready").ok_or_else(|| anyhow!("no condition yet"))?;
+            ensure!(ready["reason"] == reason, "{:#}", object["status"]);
+            Ok(object)
+        });
+        let object = object.await.with_context(|| {
+            format!(
+                "the operator's log ends with:\n{}",
+                tail(&self.scene.stage.operator.process().log())
+            )
+        })?;
+        Ok(condition(&object, "Ready").cloned().unwrap_or_default())
+    }
+}
