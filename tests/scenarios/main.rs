@@ -4,7 +4,6 @@
 //! One operator serves most scenarios; each has an AWS account, a Registry and a namespace of its own.
 
 mod admission;
-mod choice;
 mod claim;
 mod converge;
 mod copy;
