@@ -3,6 +3,7 @@
 mod completion;
 mod copy;
 mod crd;
+mod kubectl;
 mod plan;
 mod run;
 
@@ -42,30 +43,45 @@ enum Command {
     Completion(completion::Args),
 }
 
-/// Parses the command line and runs what it asks for. A usage error exits with 1, so that the 2 of `plan` always means
-/// changes.
+/// Runs what the command line asks for; called as `kubectl-ecr`, what the plugin's does.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => {
-            // Help and version are no errors. That standard output is closed is nothing to tell anybody.
-            let _ = error.print();
-            return if error.use_stderr() {
-                ExitCode::FAILURE
-            } else {
-                ExitCode::SUCCESS
-            };
-        }
-    };
-    let outcome = match cli.command {
+    match kubectl::Called::by(std::env::args_os().next().as_deref()) {
+        kubectl::Called::Plugin => kubectl::main(),
+        kubectl::Called::Completion => kubectl::complete(),
+        kubectl::Called::Operator => start(run_command),
+    }
+}
+
+fn run_command(cli: Cli) -> Outcome {
+    match cli.command {
         Command::Run(args) => run::main(*args),
         Command::Crd => crd::main(),
         Command::Plan(args) => plan::main(&args),
         Command::Copy(args) => copy::main(&args),
         Command::Version => print(concat!("ecr-operator ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Completion(args) => completion::main(&args),
-    };
+    }
+}
+
+/// Parses the command line and runs it. A usage error exits with 1, so that the 2 of `plan` always means changes.
+fn start<C: Parser>(run: impl FnOnce(C) -> Outcome) -> ExitCode {
+    match C::try_parse() {
+        Ok(command) => told(run(command)),
+        Err(error) => {
+            // Help and version are no errors. That standard output is closed is nothing to tell anybody.
+            let _ = error.print();
+            if error.use_stderr() {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            }
+        }
+    }
+}
+
+/// The exit code, after why it failed was told.
+fn told(outcome: Outcome) -> ExitCode {
     outcome.unwrap_or_else(|message| {
         use std::io::Write as _;
         let _ = writeln!(std::io::stderr(), "error: {message}");
@@ -78,12 +94,17 @@ type Outcome = Result<ExitCode, String>;
 
 /// Prints to standard output. A reader that went away (`| head`) is no error.
 fn print(text: &str) -> Outcome {
+    write(text).map(|_| ExitCode::SUCCESS)
+}
+
+/// Prints to standard output, and tells whether somebody still reads it.
+fn write(text: &str) -> Result<bool, String> {
     use std::io::Write as _;
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(format!("standard output could not be written: {error}"))
-        }
-        _ => Ok(ExitCode::SUCCESS),
+    let mut output = std::io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(format!("standard output could not be written: {error}")),
     }
 }
 
@@ -114,7 +135,7 @@ fn gated(cluster: kube::Config, gate: &Gate) -> Result<kube::Client, String> {
     Ok(builder.with_layer(gate).build())
 }
 
-/// A client for the one thing that is written before the gate is open: the Lease.
+/// A client for what is written without leading: the Lease itself, and what people ask of the plugin.
 fn ungated(cluster: kube::Config) -> Result<kube::Client, String> {
     kube::Client::try_from(cluster).map_err(|error| unusable(&error))
 }

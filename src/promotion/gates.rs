@@ -83,7 +83,11 @@ pub(crate) fn judge(
 /// cannot be had says nothing new about it: what was known `before` still stands.
 pub(crate) fn regression(gate: &ScanGate, scans: &[Scanned], before: Option<&str>, now: Timestamp) -> Option<String> {
     match scan::judge(gate, scans, now) {
-        Verdict::Exceeded(why) => Some(why),
+        Verdict::Exceeded(mut why) => {
+            // What status.regression holds.
+            crate::control::events::cut(&mut why, 1_000);
+            Some(why)
+        }
         Verdict::Passed => None,
         Verdict::Pending(_) | Verdict::Unavailable(_) => before.map(str::to_owned),
     }

@@ -18,6 +18,9 @@ use crate::api::{
     promotion::{OnUnavailable, ScanGate},
 };
 
+/// How many images a message speaks of one by one.
+const MOST_TOLD: usize = 4;
+
 /// What ECR tells of the scan of one image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Scan {
@@ -100,16 +103,27 @@ pub(crate) fn judge(gate: &ScanGate, images: &[Scanned], now: Timestamp) -> Verd
         }
     }
     if !exceeded.is_empty() {
-        Verdict::Exceeded(exceeded.join("; "))
+        Verdict::Exceeded(joined(exceeded))
     } else if !unavailable.is_empty() && gate.on_unavailable == OnUnavailable::Block {
         Verdict::Unavailable(format!(
             "{}; scan it again, or set gates.scan.onUnavailable to Allow",
-            unavailable.join("; ")
+            joined(unavailable)
         ))
     } else if !pending.is_empty() {
-        Verdict::Pending(pending.join("; "))
+        Verdict::Pending(joined(pending))
     } else {
         Verdict::Passed
+    }
+}
+
+/// What there is to say of several images, of the first few in full.
+fn joined(mut told: Vec<String>) -> String {
+    let more = told.len().saturating_sub(MOST_TOLD);
+    told.truncate(MOST_TOLD);
+    let told = told.join("; ");
+    match more {
+        0 => told,
+        more => format!("{told}; and {more} more of its images"),
     }
 }
 
@@ -298,6 +312,18 @@ mod tests {
         );
         let without = [images[0].clone(), images[3].clone()];
         assert_eq!(judge(&allow, &without, now()), Verdict::Passed);
+    }
+
+    #[test]
+    fn of_many_images_only_some_are_named() {
+        let images: Vec<Scanned> = (0..6)
+            .map(|number| scanned(&format!("linux/a{number}"), Some("PENDING"), None))
+            .collect();
+        let Verdict::Pending(why) = judge(&gate(json!({})), &images, now()) else {
+            panic!("not pending");
+        };
+        assert!(why.contains("linux/a3") && !why.contains("linux/a4"), "{why}");
+        assert!(why.ends_with("; and 2 more of its images"), "{why}");
     }
 
     #[test]

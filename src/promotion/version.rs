@@ -492,16 +492,12 @@ mod tests {
         assert!(taken > 1_000, "{taken}");
     }
 
-    /// The expression of the rule by which the apiserver checks a range.
     fn schema_pattern() -> regex::Regex {
         let schema = serde_json::to_value(schemars::schema_for!(crate::api::promotion::Semver)).unwrap();
-        let rule = schema["properties"]["range"]["x-kubernetes-validations"][0]["rule"]
-            .as_str()
+        let rule = schema
+            .pointer("/properties/range/x-kubernetes-validations/0/rule")
             .unwrap();
-        let pattern = rule
-            .strip_prefix("self.matches(r'")
-            .and_then(|rest| rest.strip_suffix("')"))
-            .unwrap();
-        regex::Regex::new(pattern).unwrap()
+        let pattern = rule.as_str().unwrap().strip_prefix("self.matches(r'").unwrap();
+        regex::Regex::new(pattern.strip_suffix("')").unwrap()).unwrap()
     }
 }

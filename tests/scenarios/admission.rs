@@ -303,7 +303,7 @@ fn a_registry_says_which_one_it_is_for_good() -> Result<()> {
             object("Registry", name, None, spec)
         };
         scene.apply(&with("adm-registry", json!({}))).await?;
-        let tenant = json!({ "namespaceSelector": {}, "repositoryPrefixes": ["{namespace}/", "*"], "may": ["Manage"],
+        let tenant = json!({ "namespaceSelector": {}, "repositoryPrefixes": ["{namespace}/", "*"], "may": ["Manage", "Promote"],
             "principals": ["111122223333"], "organizationIds": ["o-abcdefghij"] });
         scene
             .apply(&with("adm-registry", json!({ "tenants": [tenant] })))
@@ -351,6 +351,10 @@ fn a_registry_says_which_one_it_is_for_good() -> Result<()> {
             (
                 json!({ "tenants": [{ "repositoryPrefixes": ["a/"], "may": ["Manage"] }] }),
                 "namespaceSelector",
+            ),
+            (
+                json!({ "tenants": [{ "namespaceSelector": {}, "repositoryPrefixes": ["a/"], "may": ["promote"] }] }),
+                "tenants[0].may",
             ),
             (
                 json!({ "tenants": [{ "namespaceSelector": {}, "repositoryPrefixes": ["a*"], "may": ["Manage"] }] }),

@@ -15,6 +15,7 @@ mod faults;
 mod lead;
 mod ledger;
 mod plan;
+mod plugin;
 mod promotion;
 mod promotion_admission;
 mod promotion_rights;

@@ -141,6 +141,62 @@ fn a_promotion_with_everything_is_taken_as_it_is() -> Result<()> {
     })
 }
 
+/// The rules are affordable: the apiserver refuses an object whose rules cost more than it grants.
+#[test]
+fn a_promotion_at_all_its_limits_is_taken() -> Result<()> {
+    run(async |stage| {
+        let scene = stage.scene("prom-limit").await?;
+        let long = |length: usize| "x".repeat(length);
+        let image = |number: u8| json!({ "digest": format!("sha256:{number:064x}"), "reason": long(256) });
+        let ways = ["ConfigMap", "FluxKustomization", "FluxHelmRelease", "ArgoApplication"];
+        let kinds = ["Deployment", "StatefulSet", "DaemonSet", "CronJob"];
+        let targets: Vec<Value> = (0..16)
+            .map(|number| {
+                json!({
+                    "kind": kinds[number / 4], "name": long(253), "via": ways[number % 4],
+                    "viaRef": { "name": long(253), "namespace": "prom-limit", "key": long(253) },
+                    "containers": vec![long(63); 20], "initContainers": vec![long(63); 20],
+                })
+            })
+            .collect();
+        let window = json!({ "kind": "Deny", "days": ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"],
+            "from": "08:00", "to": "18:00", "timeZone": "America/Argentina/ComodRivadavia" });
+        let ignored = json!({ "id": long(128), "reason": long(256), "expires": "2027-01-01T00:00:00Z" });
+        let key = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----", long(970));
+        let job = json!({ "job": { "spec": { "template": { "text": long(100_000) } } } });
+        let mut spec = source(json!({
+            "policy": { "semver": { "range": "1.2.3-a || ".repeat(23) + "1" } },
+            "filter": { "include": "(x*)*".repeat(51), "exclude": vec!["(x*)*".repeat(51); 10], "extract": long(64) },
+            "platforms": vec!["linux/amd64"; 8],
+            "from": { "promotionRef": { "name": long(253), "namespace": long(63) } },
+        }));
+        let rest = json!({
+            "targets": targets,
+            "gates": {
+                "scan": { "ignore": vec![ignored; 100] },
+                "signature": { "cosign": vec![json!({ "key": key }); 5] },
+                "windows": vec![window; 20],
+            },
+            "verification": vec![job; 8],
+            "reject": (0..50).map(image).collect::<Vec<_>>(),
+            "pin": image(99),
+        });
+        merge(&mut spec, rest);
+        // Beyond what kubectl apply can note on an object.
+        let manifest = promotion(&scene, "accepted", spec);
+        let create = async |verb: &str| {
+            let arguments = [verb, "-f", "-"];
+            scene
+                .cluster
+                .kubectl_with_input(&arguments, &manifest.to_string())
+                .await?
+                .checked()
+        };
+        create("create").await?;
+        create("replace").await.map(drop)
+    })
+}
+
 #[test]
 fn what_is_left_out_has_its_documented_default() -> Result<()> {
     run(async |stage| {

@@ -2,12 +2,12 @@
 //! users are told apart by the apiserver's own RBAC.
 
 use anyhow::{Result, bail, ensure};
-use bed::{Cluster, NAMESPACE, Output, SERVICE_ACCOUNT};
+use bed::{Cluster, NAMESPACE, Output, SERVICE_ACCOUNT, eventually};
 use ecr_operator::api::ImagePromotion;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::support::{Scene, object, run};
+use crate::support::{LIMIT, Scene, object, run};
 
 const DIGEST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
@@ -96,6 +96,9 @@ fn each_kind_of_target_takes_the_right_to_patch_it() -> Result<()> {
         let scene = stage.scene("rights-kinds").await?;
         let reference =
             |via: &str| json!([{ "kind": "Deployment", "name": "app", "via": via, "viaRef": { "name": "x" } }]);
+        // The own namespace written out is the own namespace.
+        let mut written_out = reference("ConfigMap");
+        written_out[0]["viaRef"]["namespace"] = scene.name.as_str().into();
         let apps = right("apps", "deployments", "patch");
         for (number, (targets, needed, group, resource)) in [
             (deployment(), vec![], "apps", "deployments"),
@@ -113,6 +116,7 @@ fn each_kind_of_target_takes_the_right_to_patch_it() -> Result<()> {
             ),
             (json!([{ "kind": "CronJob", "name": "x" }]), vec![], "batch", "cronjobs"),
             (reference("ConfigMap"), vec![apps.clone()], "", "configmaps"),
+            (written_out, vec![apps.clone()], "", "configmaps"),
             (
                 reference("FluxKustomization"),
                 vec![apps.clone()],
@@ -231,6 +235,13 @@ fn only_those_with_the_verb_approve_and_in_their_own_name() -> Result<()> {
         let name = "nobody approves in another's name";
         refused(&annotate(&scene, &editor, "p", &own(&approver)).await?, name)?;
         refused(&annotate(&scene, &approver, "p", &own(&editor)).await?, name)?;
+        // As long as one's own, or with it at the end or at the beginning.
+        let as_long = approver.replace("approver", "somebody");
+        refused(&annotate(&scene, &approver, "p", &own(&as_long)).await?, name)?;
+        refused(
+            &annotate(&scene, &approver, "p", &own(&format!("{approver}x"))).await?,
+            name,
+        )?;
         let longer = format!("approve={DIGEST} x {approver}");
         refused(&annotate(&scene, &approver, "p", &longer).await?, name)?;
 
@@ -410,5 +421,59 @@ fn the_operator_writes_the_status_and_nothing_else_of_a_promotion() -> Result<()
             ensure!(!may(verb, resource).await?, "{SERVICE_ACCOUNT} may {verb} {resource}");
         }
         Ok(())
+    })
+}
+
+/// Kubernetes' own roles hold ours; the right to approve is in none of them.
+#[test]
+fn editors_edit_viewers_view_and_nobody_approves_by_a_general_role() -> Result<()> {
+    run(async |stage| {
+        let scene = stage.scene("rights-roles").await?;
+        for (role, verbs) in [
+            ("view", &["get", "list", "watch"][..]),
+            ("edit", &EDIT),
+            ("admin", &EDIT),
+        ] {
+            let user = format!("{}-{role}", scene.name);
+            bind(&scene, role, &user, "ClusterRole", role).await?;
+            let may = async |verb: &str| {
+                let kind = "imagepromotions.ecr-operator.dev";
+                let review = ["auth", "can-i", verb, kind, "-n", &scene.name, "--as", &user];
+                anyhow::Ok(scene.cluster.kubectl(&review).await?.status.success())
+            };
+            for verb in verbs {
+                // The controller manager adds ours to Kubernetes' roles a moment after the installation.
+                eventually(LIMIT, &format!("{role} to {verb} promotions"), async || {
+                    ensure!(may(verb).await?, "not yet");
+                    Ok(())
+                })
+                .await?;
+            }
+            ensure!(!may("approve").await?, "{role} approves");
+            ensure!(may("patch").await? == (role != "view"), "{role} patches");
+        }
+        Ok(())
+    })
+}
+
+/// The apiserver checks the expressions against the schemas of the kinds, and finds nothing to warn of.
+#[test]
+fn the_policies_fit_the_kinds_they_are_for() -> Result<()> {
+    run(async |stage| {
+        let scene = stage.scene("rights-types").await?;
+        eventually(LIMIT, "the policies to be checked", async || {
+            let get = ["get", "validatingadmissionpolicies", "-o", "json"];
+            let policies: Value = serde_json::from_str(&scene.cluster.kubectl(&get).await?.checked()?)?;
+            let policies = policies["items"].as_array().cloned().unwrap_or_default();
+            ensure!(policies.len() == 3, "{} policies", policies.len());
+            for policy in policies {
+                let name = &policy["metadata"]["name"];
+                let checking = &policy["status"]["typeChecking"];
+                ensure!(checking.is_object(), "{name} was not checked yet");
+                ensure!(checking["expressionWarnings"].is_null(), "{name}: {checking}");
+            }
+            Ok(())
+        })
+        .await
     })
 }

@@ -94,7 +94,7 @@ pub(super) fn policy() -> Policy {
     }
     rules.push(Rule::new(
         Refusal::Forbidden,
-        format!("variables.approve.all(v, v.endsWith(' ' + request.userInfo.username) && v.size() == {DIGEST_AND_SPACE} + request.userInfo.username.size())"),
+        format!("variables.approve.all(v, v.size() > {DIGEST_AND_SPACE} && v.substring({DIGEST_AND_SPACE}) == request.userInfo.username)"),
         "nobody approves in another's name: the annotation ecr-operator.dev/approve ends with your own user name, as \
          'kubectl auth whoami' shows it",
     ));
