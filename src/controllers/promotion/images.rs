@@ -152,7 +152,7 @@ impl Run<'_> {
         let found = match gate {
             None => None,
             Some(gate) => match self.scans(&image.digest).await {
-                Ok(scans) => gates::regression(gate, &scans, Timestamp::now()),
+                Ok(scans) => gates::regression(gate, &scans, self.status.regression.as_deref(), Timestamp::now()),
                 // What cannot be read says nothing new about an image that passed.
                 Err(_) => self.status.regression.clone(),
             },
