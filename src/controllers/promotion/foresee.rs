@@ -54,7 +54,7 @@ pub(crate) async fn foresee(object: ImagePromotion, ctx: &Context<World>) -> Res
             Move::Look(look) => run.look(look).await?,
             Move::Record(record) => {
                 let begins = record.status.rollout.is_some() && record.status.rollout != run.status.rollout;
-                if begins || requests.first().is_some() {
+                if begins || !requests.is_empty() {
                     plan.steps.extend(record.told.into_iter().map(|told| told.note));
                 }
                 run.status = record.status;

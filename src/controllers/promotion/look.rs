@@ -23,7 +23,8 @@ use crate::{
         facts::{Origin, Presence, Selection, Storage, TargetFacts},
         ledger,
         moves::{Look, TargetName},
-        select, via,
+        select::{self, InvalidPolicy, Ranking},
+        via,
         workload::{self, Limits},
     },
 };
@@ -247,22 +248,11 @@ impl Run<'_> {
         if let Some(unready) = &place.unready {
             return Ok(Selection::Unknown(unready.clone()));
         }
-        let images = self.images().await?;
-        if let Some(current) = self
-            .status
-            .current
-            .as_ref()
-            .filter(|_| self.object.spec.copy_to.is_none())
-        {
-            let presence = presence_of(images.image(&current.digest).as_ref());
-            self.facts.running = Some((current.digest.clone(), presence));
-        }
-        let spec = &self.object.spec;
-        let rejected = |digest: &Digest| ledger::is_rejected(spec, &self.status, digest);
-        let mut ranking = match select::rank(&spec.source, images.images(), rejected) {
+        let mut ranking = match self.rank().await? {
             Ok(ranking) => ranking,
             Err(wrong) => return Ok(Selection::Nothing(wrong.to_string())),
         };
+        let spec = &self.object.spec;
         if spec.source.platforms.is_empty() {
             return Ok(match ranking.candidates.first() {
                 Some(image) => Selection::Picked(image.clone()),
@@ -283,6 +273,32 @@ impl Run<'_> {
         }
         ranking.passed_over.truncate(5);
         Ok(Selection::Nothing(ranking.nothing(&spec.source)))
+    }
+
+    /// The images in the order in which the policy wants them.
+    async fn rank(&mut self) -> Result<Result<Ranking, InvalidPolicy>> {
+        let policy = &self.object.spec.source.policy;
+        let named = policy.digest.clone().map(ImageRef::Digest);
+        if let Some(named) = named.or_else(|| policy.tag.as_ref().map(|tag| ImageRef::Tag(tag.name.clone()))) {
+            // One image is asked for: the whole repository need not be known, and the answer is of now.
+            let image = self.image(&self.place()?.source, named).await?;
+            return Ok(select::rank(&self.object.spec.source, image, self.rejected()));
+        }
+        let images = self.images().await?;
+        if let Some(current) = self
+            .status
+            .current
+            .as_ref()
+            .filter(|_| self.object.spec.copy_to.is_none())
+        {
+            let presence = presence_of(images.image(&current.digest).as_ref());
+            self.facts.running = Some((current.digest.clone(), presence));
+        }
+        Ok(select::rank(&self.object.spec.source, images.images(), self.rejected()))
+    }
+
+    fn rejected(&self) -> impl Fn(&Digest) -> bool {
+        |digest| ledger::is_rejected(&self.object.spec, &self.status, digest)
     }
 
     /// Whether an image that is to run again is still there. The registry is asked, but not waited for.

@@ -131,7 +131,7 @@ async fn named(wanted: &Wanted<'_>, namespace: &str, ctx: &Context<World>) -> Re
         return Ok(Err(waiting(format!("Registry {registry} does not exist"))));
     };
     let labels = ctx.world.namespace(namespace).await?;
-    enter(&ctx.world, &found, registry, name, namespace, labels.as_ref())
+    Ok(enter(&ctx.world, &found, &registry, name, namespace, labels.as_ref()))
 }
 
 /// The Registry and the name of the repository.
@@ -170,34 +170,34 @@ fn waiting(message: String) -> Verdict {
 fn enter(
     world: &World,
     registry: &Registry,
-    registry_name: String,
+    registry_name: &str,
     name: RepositoryName,
     namespace: &str,
     labels: Option<&super::super::world::Labels>,
-) -> Result<Result<Place, Verdict>> {
+) -> Result<Place, Verdict> {
     if name.is_reserved() {
         let message = format!("{name} belongs to the operator itself: no image is promoted from or to it");
-        return Ok(Err(Verdict::blocked(Reason::NotAllowed, message)));
+        return Err(Verdict::blocked(Reason::NotAllowed, message));
     }
     if registry.spec.suspend {
         let message =
             format!("spec.suspend of Registry {registry_name} is true: nothing in it is looked at or written");
-        return Ok(Err(Verdict::Suspended { message }));
+        return Err(Verdict::Suspended { message });
     }
     if let Err(why) = gate::admitting(&registry.spec.tenants, Permission::Promote, namespace, labels, &name) {
         let message = format!("Registry {registry_name} {why}");
-        return Ok(Err(Verdict::blocked(Reason::NotAllowed, message)));
+        return Err(Verdict::blocked(Reason::NotAllowed, message));
     }
-    let Some(connection) = world.connection(&registry_name) else {
-        return Ok(Err(Verdict::NotYet {
+    let Some(connection) = world.connection(registry_name) else {
+        return Err(Verdict::NotYet {
             after: Duration::from_secs(1),
-        }));
+        });
     };
     let unready = match connection.standing() {
         None => {
-            return Ok(Err(Verdict::NotYet {
+            return Err(Verdict::NotYet {
                 after: Duration::from_secs(1),
-            }));
+            });
         }
         Some(Standing::NotReady(message)) => Some(format!("Registry {registry_name} is not ready: {message}")),
         // Promoting writes nothing that only the managing cluster may write.
@@ -208,13 +208,13 @@ fn enter(
         let host = RegistryHost::new(registry.spec.registry_id.clone(), registry.spec.region.clone());
         format!("{host}/{name}")
     });
-    Ok(Ok(Place {
+    Ok(Place {
         connection,
         region: registry.spec.region.clone(),
         name,
         uri,
         unready,
-    }))
+    })
 }
 
 /// The Repository of this name. What the watch does not have is asked of the apiserver.

@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 use crate::support::{REGION, Scene, Stage, condition, merge, object, tail};
 
 /// How long a rollout may take to become what it is waited for.
-pub(super) const LIMIT: Duration = Duration::from_secs(60);
+pub(super) const LIMIT: Duration = Duration::from_mins(1);
 
 /// The promotion of a play.
 pub(super) const NAME: &str = "app";
@@ -74,9 +74,9 @@ impl Play {
 
     /// Pushes an image that behaves so wherever it runs.
     pub(super) async fn push_bad(&self, tag: &str, behaviour: Behaviour) -> Result<String> {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
         // The rule must be there before the image is.
         let content = format!("{} {tag}", self.scene.name);
-        static NEXT: AtomicU32 = AtomicU32::new(1);
         let hidden = format!("hidden-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let digest = self.push_content(&hidden, &content).await?;
         workloads(self.scene.stage).await?.behave(&digest, behaviour);
