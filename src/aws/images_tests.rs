@@ -1,5 +1,7 @@
 //! What the reads make of ECR's answers, against the stand-in.
 
+use std::sync::Arc;
+
 use anyhow::Context as _;
 use aws_sdk_ecr::types::{ImageIdentifier, TargetStorageClass};
 use bed::{Aws, Bed};
@@ -46,6 +48,7 @@ impl Stage {
             aws_sdk_sts::Client::from_conf(sts),
             ACCOUNT.parse()?,
             false,
+            Arc::default(),
             crate::control::gate::Gate::closed(),
         );
         Ok(Self {

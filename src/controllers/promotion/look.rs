@@ -48,10 +48,7 @@ impl Run<'_> {
             Look::Regression(image) => self.look_at_regression(&image).await,
             Look::Presence(digest) => self.look_at_presence(digest).await,
             Look::Named(name) => self.look_for_named(name).await,
-            Look::Copy(image) => {
-                self.look_at_copy(&image);
-                Ok(())
-            }
+            Look::Copy(image) => self.look_at_copy(&image),
             Look::Check { index, rollout } => self.look_at_check(index, rollout).await,
         }
     }
