@@ -2,6 +2,9 @@
 //! or has a clock of its own.
 
 mod answers;
+mod back;
+mod baseline;
+mod choice;
 pub(crate) mod condition;
 mod drive;
 pub(crate) mod engine;
@@ -9,21 +12,27 @@ pub(crate) mod facts;
 mod filter;
 pub(crate) mod gates;
 mod health;
+mod keep;
 pub(crate) mod ledger;
 pub(crate) mod moves;
 mod owner;
 pub(crate) mod ownership;
 pub(crate) mod patch;
+mod person;
 pub(crate) mod platform;
 pub(crate) mod pods;
 pub(crate) mod request;
+mod rest;
 #[cfg(test)]
 mod samples;
 pub(crate) mod scan;
 pub(crate) mod select;
 pub(crate) mod signature;
+#[cfg(test)]
+mod simulation;
 mod targets;
 mod version;
 pub(crate) mod via;
+mod watch;
 pub(crate) mod window;
 pub(crate) mod workload;

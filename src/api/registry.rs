@@ -99,9 +99,36 @@ pub struct RegistrySpec {
     #[schemars(length(min = 1, max = 64))]
     pub takeover: Option<String>,
 
+    /// How much of the account's allowance the operator may use. Default: as each of its fields says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
+
     /// Pauses the registry: nothing in it is looked at or written, its repositories included. Default: false.
     #[serde(default)]
     pub suspend: bool,
+}
+
+/// How much of the account's allowance the operator may use.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Budget {
+    /// How many images a second it may put: tags and copies of promotions. ECR takes ten a second of an account, and CI
+    /// needs them too. 1 to 10. Default: 2.
+    #[serde(default = "two")]
+    #[schemars(range(min = 1, max = 10))]
+    pub put_image_per_second: u8,
+}
+
+fn two() -> u8 {
+    2
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            put_image_per_second: two(),
+        }
+    }
 }
 
 /// A role to assume.

@@ -126,6 +126,7 @@ mod tests {
             sts,
             ACCOUNT.parse()?,
             false,
+            Arc::default(),
             crate::control::gate::Gate::closed(),
         );
         aws.reset_calls(ACCOUNT, REGION).await?;

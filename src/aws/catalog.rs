@@ -317,11 +317,13 @@ impl Snapshot {
     }
 
     /// How many images there are, with those that could not run.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.records.len()
     }
 
     /// About how much memory it takes, in bytes.
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
         let tags = self.records.iter().flat_map(|record| &record.tags);
         // An allocation takes 16 bytes at least, and a multiple of them.

@@ -166,6 +166,7 @@ impl Stage {
             aws_sdk_sts::Client::from_conf(sts),
             ACCOUNT.parse()?,
             false,
+            Arc::default(),
             crate::control::gate::Gate::closed(),
         );
         let repository: RepositoryName = "team-a/web".parse()?;

@@ -88,13 +88,14 @@ impl Ecr {
         sts: aws_sdk_sts::Client,
         registry_id: AccountId,
         writable: bool,
+        pace: Arc<Pace>,
         gate: Gate,
     ) -> Self {
         Self {
             client,
             sts,
             registry_id,
-            pace: Arc::default(),
+            pace,
             written: Arc::default(),
             writable,
             gate,
@@ -104,6 +105,11 @@ impl Ecr {
     /// Whether AWS gave this request id to a write of ours.
     pub(crate) fn wrote(&self, request_id: &str) -> bool {
         self.written.holds(request_id)
+    }
+
+    /// The pace of its calls, for those to the same registry that go another way.
+    pub(crate) fn pace(&self) -> Arc<Pace> {
+        Arc::clone(&self.pace)
     }
 
     /// The account whose credentials are used. Needs no rights.

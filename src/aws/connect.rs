@@ -9,6 +9,7 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use super::{
     client::Ecr,
     meter::{Meter, QuotaIsFinal},
+    pace::Pace,
     sqs::Sqs,
 };
 use crate::{
@@ -74,11 +75,13 @@ pub(crate) async fn open(name: &str, spec: &RegistrySpec, gate: Gate, metrics: M
     if let Some(endpoint) = endpoints.sqs {
         sqs = sqs.endpoint_url(endpoint);
     }
+    let puts = spec.budget.clone().unwrap_or_default().put_image_per_second;
     let ecr = Ecr::new(
         aws_sdk_ecr::Client::from_conf(ecr.build()),
         aws_sdk_sts::Client::from_conf(sts.build()),
         spec.registry_id.clone(),
         spec.mode == RegistryMode::Manage,
+        Arc::new(Pace::with_budget("PutImage", puts.into())),
         gate.clone(),
     );
     (ecr, Sqs::new(aws_sdk_sqs::Client::from_conf(sqs.build()), gate))

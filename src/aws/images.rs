@@ -341,3 +341,7 @@ fn described(details: Option<Vec<ImageDetail>>) -> Result<Vec<Described>, AwsErr
         .filter_map(|detail| Described::read(detail).transpose())
         .collect()
 }
+
+#[cfg(test)]
+#[path = "images_tests.rs"]
+mod tests;

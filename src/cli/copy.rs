@@ -190,6 +190,7 @@ async fn places(args: &Args) -> Result<(Place, Destination), String> {
             tenants: Vec::new(),
             creation_defaults: None,
             takeover: None,
+            budget: None,
             events: None,
             suspend: false,
         };

@@ -17,7 +17,7 @@ use clap::ValueEnum;
 use futures::channel::mpsc;
 use jiff::Timestamp;
 use kube::{
-    ResourceExt,
+    Api, ResourceExt,
     core::DeserializeGuard,
     runtime::{
         reflector::{self, Lookup},
@@ -31,7 +31,7 @@ use self::{
 };
 use super::Outcome;
 use crate::{
-    api::{Registry, names::OwnerId},
+    api::{ImagePromotion, Registry, names::OwnerId},
     control::{
         context::{Context, Memory},
         events::Events,
@@ -41,7 +41,7 @@ use crate::{
         spawn::Readiness,
     },
     controllers::{
-        promotion::shared::Promoting,
+        promotion::{foresee, shared::Promoting},
         registry::{self, connection::Standing},
         world::{Identity, World},
     },
@@ -114,11 +114,15 @@ async fn plan_all(args: &Args) -> Result<Vec<Planned>, String> {
     );
 
     let mut planned = Vec::new();
-    let named: BTreeSet<String> = manifests
+    let mut named: BTreeSet<String> = manifests
         .repositories
         .iter()
         .map(|repository| repository.spec.registry_ref.name.clone())
         .collect();
+    for promotion in &manifests.promotions {
+        // What cannot be found is told by the promotion's own plan.
+        named.extend(foresee::registries(promotion, &ctx).await.unwrap_or_default());
+    }
     let given: BTreeSet<String> = manifests.registries.iter().map(ResourceExt::name_any).collect();
     for registry in &manifests.registries {
         planned.push(plan_registry(registry.clone(), &ctx).await);
@@ -133,6 +137,9 @@ async fn plan_all(args: &Args) -> Result<Vec<Planned>, String> {
         let planning = plan_one(repository.clone(), &ctx).await;
         planned.push(Planned::new(repository, planning.map(|(plan, _)| plan)));
     }
+    for promotion in &manifests.promotions {
+        planned.push(Planned::new(promotion, plan_promotion(promotion, &ctx).await));
+    }
     Ok(planned)
 }
 
@@ -141,13 +148,6 @@ fn context(client: kube::Client, gate: Gate, identity: Identity, manifests: &Man
     let metrics = Metrics::new();
     let (hints, _) = mpsc::unbounded();
     let (looks, _) = mpsc::unbounded();
-    let guards = |objects: &[Registry]| {
-        objects
-            .iter()
-            .cloned()
-            .map(|object| DeserializeGuard(Ok(object)))
-            .collect()
-    };
     Context {
         metrics: metrics.clone(),
         events: Events::start(client.clone()),
@@ -161,19 +161,28 @@ fn context(client: kube::Client, gate: Gate, identity: Identity, manifests: &Man
             inventory_interval: Duration::from_hours(1),
             gate,
             readiness: Readiness::default(),
-            registries: filled(guards(&manifests.registries)),
-            repositories: filled(Vec::new()),
+            registries: filled(guarded(&manifests.registries)),
+            repositories: filled(guarded(&manifests.repositories)),
             namespaces: filled(manifests.namespaces.clone()),
             connections: RwLock::new(HashMap::new()),
             hints,
             looks,
             queues: Queues::default(),
-            promotions: filled(Vec::new()),
+            promotions: filled(guarded(&manifests.promotions)),
             nudges: mpsc::unbounded().0,
             promoting: Promoting::default(),
         },
         client,
     }
+}
+
+/// Objects of files as a watch hands them on.
+fn guarded<K: Clone>(objects: &[K]) -> Vec<DeserializeGuard<K>> {
+    objects
+        .iter()
+        .cloned()
+        .map(|object| DeserializeGuard(Ok(object)))
+        .collect()
 }
 
 /// A store as a watch would have filled it.
@@ -205,6 +214,20 @@ async fn plan_registry(registry: Registry, ctx: &Context<World>) -> Planned {
         connection.set_standing(standing, None);
     }
     Planned::new(&registry, planning.map(|(plan, _)| plan))
+}
+
+/// Foresees what a promotion would do next.
+async fn plan_promotion(promotion: &ImagePromotion, ctx: &Context<World>) -> Result<Plan<String>, String> {
+    let namespace = ResourceExt::namespace(promotion).unwrap_or_default();
+    let existing = Api::<ImagePromotion>::namespaced(ctx.client.clone(), &namespace)
+        .get_opt(&promotion.name_any())
+        .await
+        .map_err(|error| format!("the object could not be read from the cluster: {error}"))?;
+    let object = match existing {
+        Some(existing) => manifests::onto(promotion, &existing)?,
+        None => promotion.clone(),
+    };
+    foresee::foresee(object, ctx).await.map_err(|error| error.to_string())
 }
 
 /// Observes and plans one object as the operator would.

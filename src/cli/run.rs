@@ -88,7 +88,7 @@ pub(super) struct Args {
     lease_duration: Duration,
 
     /// What the addresses of Prometheus and of hooks in ImagePromotions must begin with, such as
-    /// http://prometheus.monitoring:9090; may be given several times. Default: none is allowed.
+    /// `http://prometheus.monitoring:9090`; may be given several times. Default: none is allowed.
     #[arg(
         long = "allow-address",
         env = "ECR_OPERATOR_ALLOW_ADDRESS",
@@ -183,7 +183,7 @@ async fn run(args: Args) -> Result<(), String> {
     let (repositories, repositories_writer) = store();
     let (promotions, promotions_writer) = store();
     let (namespaces, namespaces_writer) = store();
-    let (nudges, nudged) = mpsc::unbounded();
+    let (nudges, woken) = mpsc::unbounded();
     let promoting = Promoting::new(settings).map_err(|error| format!("no HTTP client could be made: {error}"))?;
     let (hints, hinted) = mpsc::unbounded();
     let (looks, looked) = mpsc::unbounded();
@@ -246,7 +246,7 @@ async fn run(args: Args) -> Result<(), String> {
     let hinted = Hinted {
         objects: hinted,
         registries: looked,
-        promotions: nudged,
+        promotions: woken,
     };
     let finished = tokio::select! {
         finished = work(Arc::clone(&ctx), writers, hinted, shutdown) => finished,

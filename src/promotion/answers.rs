@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 
 use super::{
-    engine::{Asked, Back, go_back, record},
+    back::{Back, Way, go_back, stay, way},
+    engine::{Asked, record},
     facts::Facts,
     ledger::{self, Start, spoken},
     moves::{Look, Move, Told},
@@ -22,6 +23,9 @@ use crate::{
 
 /// How many approvals are kept.
 const APPROVALS: usize = 20;
+
+/// The answer to whoever asks for another image than the pinned one.
+const PINNED: &str = "spec.pin decides which image runs; change it, or remove it first";
 
 /// The longest answer.
 const ANSWER: usize = 1_000;
@@ -122,15 +126,13 @@ impl Desk<'_> {
     }
 
     fn go_on(mut self) -> Move {
+        if self.spec.pin.is_some() {
+            return self.say(PINNED);
+        }
         targets::forgive(&mut self.status.targets);
         self.status.hold = None;
-        match self.status.candidate.clone() {
-            Some(candidate) => self.say(format!(
-                "{} is rolled out once its gates let it through",
-                spoken(&candidate)
-            )),
-            None => self.say("the policy picks no image now; the next one is rolled out once its gates let it through"),
-        }
+        self.status.requested = None;
+        self.say("the image that the policy picks is rolled out once its gates let it through")
     }
 
     fn promote(mut self, wanted: &str, reason: &str) -> Move {
@@ -141,34 +143,74 @@ impl Desk<'_> {
         let Some(image) = image else {
             return self.say(format!("the repository has no image {wanted}"));
         };
-        if self.spec.reject.iter().any(|entry| entry.digest == image.digest) {
+        if ledger::is_forbidden(self.spec, &image.digest) {
             return self.say(format!("spec.reject forbids {}", spoken(&image)));
         }
-        if self.spec.pin.is_some() {
-            return self.say("spec.pin decides which image runs; remove it first");
+        if self.spec.pin.as_ref().is_some_and(|pin| pin.digest != image.digest) {
+            return self.say(PINNED);
         }
         targets::forgive(&mut self.status.targets);
-        self.status
-            .rejected
-            .retain(|rejection| rejection.digest != image.digest);
+        self.allow(&image.digest);
         self.status.hold = None;
-        let why = if reason.is_empty() {
-            String::new()
-        } else {
-            format!(": {reason}")
-        };
-        let answer = format!("{} is rolled out once its gates let it through{why}", spoken(&image));
-        self.status.requested = Some(image);
-        self.say(answer)
+        let is_good = self
+            .status
+            .last_good
+            .as_ref()
+            .is_some_and(|good| good.digest == image.digest);
+        let is_under_way = self.status.rollout.is_some();
+        match self.running() {
+            Some(running) if running.digest == image.digest && (is_good || is_under_way) => {
+                self.status.requested = None;
+                let how = if is_under_way { "is being rolled out" } else { "runs" };
+                self.say(format!("{} {how} already", spoken(&image)))
+            }
+            _ => {
+                let after = if is_under_way {
+                    "the rollout under way has ended and "
+                } else {
+                    ""
+                };
+                let why = if reason.is_empty() {
+                    String::new()
+                } else {
+                    format!(": {reason}")
+                };
+                let answer = format!(
+                    "{} is rolled out once {after}its gates let it through{why}",
+                    spoken(&image)
+                );
+                self.status.requested = Some(image).filter(|_| self.spec.pin.is_none());
+                self.say(answer)
+            }
+        }
+    }
+
+    /// What was taken back may run again.
+    fn allow(&mut self, digest: &Digest) {
+        self.status.rejected.retain(|rejection| rejection.digest != *digest);
     }
 
     fn roll_back(mut self, digest: Option<&Digest>, reason: &str) -> Move {
         if self.spec.pin.is_some() {
-            return self.say("spec.pin decides which image runs; change it instead");
+            return self.say(PINNED);
         }
         let Some(running) = self.running() else {
             return self.say("nothing was rolled out yet");
         };
+        let goes_back = self
+            .status
+            .rollout
+            .as_ref()
+            .filter(|it| it.kind == RolloutKind::Rollback);
+        if let (Some(rollout), None) = (goes_back, digest) {
+            // Two people who see the same failure do not want to go back twice.
+            let answer = format!("going back to {} already", spoken(&rollout.image));
+            return self.say(answer);
+        }
+        if let Some(forbidden) = digest.filter(|digest| ledger::is_forbidden(self.spec, digest)) {
+            let answer = format!("spec.reject forbids {}", forbidden.short());
+            return self.say(answer);
+        }
         let to = match digest {
             Some(digest) => ledger::known(&self.status, digest),
             None => ledger::good_before(self.spec, &self.status, &running.digest),
@@ -187,7 +229,7 @@ impl Desk<'_> {
             }
             (None, None) => return self.say("there is no earlier good image to go back to"),
         };
-        self.status.rejected.retain(|rejection| rejection.digest != to.digest);
+        self.allow(&to.digest);
         let reason = if reason.is_empty() {
             "it was asked for by request"
         } else {
@@ -197,14 +239,10 @@ impl Desk<'_> {
     }
 
     fn back(mut self, from: &ImageStatus, to: ImageStatus, reason: &str) -> Move {
-        match &self.facts.presence {
-            Some((digest, super::facts::Presence::Archived | super::facts::Presence::Gone)) if *digest == to.digest => {
-                return self.say(format!(
-                    "{} is archived or gone from the repository: the targets stay as they are",
-                    spoken(&to)
-                ));
-            }
-            _ => {}
+        match way(self.facts, &to) {
+            Way::Unknown(look) => return Move::Look(look),
+            Way::Shut(why) => return self.say(format!("{why}: the targets stay as they are")),
+            Way::Open => {}
         }
         self.note(format!("going back to {}", spoken(&to)));
         let back = Back {
@@ -219,7 +257,7 @@ impl Desk<'_> {
 
     fn pin(mut self, digest: Option<&Digest>, reason: &str) -> Move {
         if self.spec.pin.is_some() {
-            return self.say("spec.pin decides which image runs; change it instead");
+            return self.say(PINNED);
         }
         let running = self.running();
         let reason = if reason.is_empty() {
@@ -231,10 +269,11 @@ impl Desk<'_> {
         let Some(wanted) = wanted else {
             return self.say("nothing was rolled out yet; name the image to pin");
         };
-        if self.spec.reject.iter().any(|entry| entry.digest == wanted) {
+        if ledger::is_forbidden(self.spec, &wanted) {
             return self.say(format!("spec.reject forbids {}", wanted.short()));
         }
         if running.as_ref().is_some_and(|image| image.digest == wanted) {
+            self.status.requested = None;
             ledger::hold(
                 &mut self.status,
                 HoldKind::Pinned,
@@ -253,9 +292,8 @@ impl Desk<'_> {
             },
             (None, _) => return Move::Look(Look::Named(wanted.to_string())),
         };
-        self.status
-            .rejected
-            .retain(|rejection| rejection.digest != image.digest);
+        self.allow(&image.digest);
+        self.status.requested = None;
         ledger::hold(
             &mut self.status,
             HoldKind::Pinned,
@@ -281,37 +319,43 @@ impl Desk<'_> {
         record(self.status, [told])
     }
 
-    fn reject(mut self, digest: &Digest, reason: &str) -> Move {
+    fn reject(self, digest: &Digest, reason: &str) -> Move {
         let reason = if reason.is_empty() {
             "it was rejected by request"
         } else {
             reason
         };
-        let running = self.running();
-        if let Some(running) = running.filter(|image| image.digest == *digest && self.spec.pin.is_none())
-            && let Some(good) = ledger::good_before(self.spec, &self.status, digest)
-        {
-            return self.back(&running, good, reason);
+        if self.spec.pin.as_ref().is_some_and(|pin| pin.digest == *digest) {
+            return self.say(format!("spec.pin asks for {}; change it first", digest.short()));
         }
+        let running = self.running().filter(|image| image.digest == *digest);
+        let good = ledger::good_before(self.spec, &self.status, digest);
+        match (running, good) {
+            (Some(running), Some(good)) => match way(self.facts, &good) {
+                Way::Unknown(look) => Move::Look(look),
+                Way::Open => self.back(&running, good, reason),
+                Way::Shut(why) => self.leave(&running, reason, &why),
+            },
+            (Some(running), None) => self.leave(&running, reason, "there is no earlier good image to go back to"),
+            (None, _) => self.forbid(digest, reason),
+        }
+    }
+
+    /// The image that runs, or is being rolled out, is rejected, and there is no way back.
+    fn leave(mut self, running: &ImageStatus, reason: &str, why: &str) -> Move {
+        let name = spoken(running);
+        self.note(format!("{name} is rejected; {why}, so the targets stay as they are"));
+        let reason = format!("{reason}; {why}");
+        stay(self.spec, self.status, running, &reason, Actor::Request, self.now)
+    }
+
+    fn forbid(mut self, digest: &Digest, reason: &str) -> Move {
+        let is = |image: &ImageStatus| image.digest == *digest;
         let image = ledger::known(&self.status, digest)
-            .or_else(|| self.status.candidate.clone().filter(|image| image.digest == *digest))
+            .or_else(|| self.status.candidate.clone().filter(is))
             .unwrap_or_else(|| ledger::nameless(digest.clone()));
-        ledger::reject(&mut self.status, &image, reason, Actor::Request, self.now);
-        if self
-            .status
-            .requested
-            .as_ref()
-            .is_some_and(|asked| asked.digest == *digest)
-        {
-            self.status.requested = None;
-        }
-        let runs = self.running().is_some_and(|image| image.digest == *digest);
-        match runs {
-            true => self.say(format!(
-                "{} is rejected; it runs now and there is no earlier good image to go back to, so the targets stay as they are",
-                spoken(&image)
-            )),
-            false => self.say(format!("{} is rejected and is not rolled out", spoken(&image))),
-        }
+        ledger::reject(self.spec, &mut self.status, &image, reason, Actor::Request, self.now);
+        self.status.requested = self.status.requested.take().filter(|asked| !is(asked));
+        self.say(format!("{} is rejected and is not rolled out", spoken(&image)))
     }
 }

@@ -1,72 +1,84 @@
 //! A rollout that is under way: written, watched, verified, and ended either way.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::{
-    engine::{self, Back, State, go_back, record, stand, stay, waiting},
-    facts::{Health, Progress, TargetFacts},
-    ledger::{self, Start, spoken},
+    back::{Back, go_back, stay},
+    choice,
+    engine::{State, record, soon, stand, waiting},
+    facts::Progress,
+    ledger::{self, spoken},
     moves::{Action, Look, Move, Told},
+    person,
+    watch::{self, Targets, later},
 };
 use crate::{
     api::{
-        promotion::{
-            Actor, HoldKind, ImagePromotionStatus, ImageStatus, Outcome, Phase, RolloutKind, RolloutOrder,
-            RolloutStatus, TargetPhase, TargetStatus, Via,
-        },
+        promotion::{Actor, HoldKind, ImagePromotionStatus, ImageStatus, Outcome, Phase, RolloutKind, RolloutStatus},
         span::Span,
     },
-    control::{plan::Verdict, reason::Reason},
+    control::reason::Reason,
 };
 
-pub(super) fn drive(state: &State<'_>, status: ImagePromotionStatus, rollout: &RolloutStatus) -> Move {
-    if let Some(moved) = overruled(state, &status, rollout) {
-        return moved;
-    }
-    if let Some(moved) = engine::by_person(state, &status) {
+pub(super) fn drive(state: &State<'_>, mut status: ImagePromotionStatus, rollout: &RolloutStatus) -> Move {
+    if let Some(moved) = overruled(state, &status, rollout).or_else(|| person::by_person(state, &status)) {
         return moved;
     }
     if rollout.phase == Phase::Copying {
         return copy(state, status, rollout);
     }
-    match targets(state, status, rollout) {
+    match watch::targets(state, &mut status, rollout) {
         Targets::Move(moved) => *moved,
-        Targets::Failed(status, reason) => fail(state, *status, rollout, &reason),
-        Targets::Healthy(status) => onward(state, *status, rollout),
+        Targets::Failed(reason) => fail(state, status, rollout, &reason),
+        Targets::Waiting(message, until) => wait(state, status, rollout, &message, until),
+        Targets::Healthy => onward(state, status, rollout),
     }
 }
 
 /// The spec has changed its mind meanwhile.
 fn overruled(state: &State<'_>, status: &ImagePromotionStatus, rollout: &RolloutStatus) -> Option<Move> {
     let spec = state.spec();
+    let goes_back = rollout.kind == RolloutKind::Rollback;
+    // There is room for one answer: once the way back was asked about, the pin has been, and waits for its end.
+    let asked = state.facts.presence.as_ref().map(|(digest, _)| digest);
+    let is_going_back = asked.is_some() && asked != spec.pin.as_ref().map(|pin| &pin.digest);
     if let Some(pin) = &spec.pin
-        && rollout.kind != RolloutKind::Rollback
+        && !goes_back
         && pin.digest != rollout.image.digest
+        && !is_going_back
     {
-        let mut status = status.clone();
-        let image = ledger::known(&status, &pin.digest).unwrap_or_else(|| ledger::nameless(pin.digest.clone()));
-        let start = Start {
-            kind: RolloutKind::Pin,
-            image,
-            reason: format!("it is pinned: {}", pin.reason),
-            by: Actor::Spec,
-            failure: None,
-            spec,
-            now: state.now,
-        };
-        let told = ledger::start(&mut status, start);
-        return Some(record(status, [told]));
+        return choice::pinned(state, status, pin);
     }
-    let rejected = spec.reject.iter().find(|entry| entry.digest == rollout.image.digest)?;
-    if rollout.kind == RolloutKind::Rollback {
-        return None;
-    }
-    Some(fail(
-        state,
-        status.clone(),
-        rollout,
-        &format!("spec.reject forbids it: {}", rejected.reason),
-    ))
+    let entry = spec.reject.iter().find(|entry| entry.digest == rollout.image.digest)?;
+    let reason = format!("spec.reject forbids it: {}", entry.reason);
+    let good = ledger::good_before(spec, status, &rollout.image.digest);
+    let is_untouched = is_untouched(status, rollout);
+    Some(match good {
+        Some(good) if !is_untouched => {
+            let back = Back {
+                from: &rollout.image,
+                to: good,
+                reason,
+                by: Actor::Spec,
+                rollout: Some(rollout.id),
+            };
+            go_back(spec, state.facts, status.clone(), back, state.now)
+        }
+        None if !goes_back && !is_untouched => {
+            let reason = format!("{reason}; {NOWHERE}");
+            stay(spec, status.clone(), &rollout.image, &reason, Actor::Spec, state.now)
+        }
+        _ => fail(state, status.clone(), rollout, &reason),
+    })
+}
+
+/// Said where there is no way back.
+const NOWHERE: &str = "there is no earlier good image to go back to";
+
+/// Whether no target can have the image yet, nor one of a rollout before it.
+fn is_untouched(status: &ImagePromotionStatus, rollout: &RolloutStatus) -> bool {
+    let digest = |image: &Option<ImageStatus>| image.as_ref().map(|image| image.digest.clone());
+    rollout.phase == Phase::Copying && digest(&rollout.from) == digest(&status.current)
 }
 
 fn copy(state: &State<'_>, mut status: ImagePromotionStatus, rollout: &RolloutStatus) -> Move {
@@ -81,7 +93,7 @@ fn copy(state: &State<'_>, mut status: ImagePromotionStatus, rollout: &RolloutSt
                 Reason::RollingOut,
                 format!("copying {}: {message}", spoken(&rollout.image)),
             );
-            stand(status, "Copying", verdict, Some(engine::soon(state.now)))
+            stand(status, "Copying", verdict, Some(soon(state.now)))
         }
         Progress::Failed(reason) => {
             let reason = format!("it could not be copied: {reason}");
@@ -110,178 +122,73 @@ fn enter(status: &mut ImagePromotionStatus, phase: Phase, now: Timestamp) {
     }
 }
 
-/// How the targets are with the image of the rollout.
-enum Targets {
-    Move(Box<Move>),
-    Failed(Box<ImagePromotionStatus>, String),
-    Healthy(Box<ImagePromotionStatus>),
-}
-
-fn targets(state: &State<'_>, mut status: ImagePromotionStatus, rollout: &RolloutStatus) -> Targets {
-    let spec = state.spec();
-    let mut progressing: Option<(String, Timestamp)> = None;
-    for (position, target) in state.seen.iter().enumerate() {
-        let Some(entry) = status
-            .targets
-            .iter()
-            .find(|entry| (entry.kind, &entry.name) == (target.kind, &target.name))
-            .cloned()
-        else {
-            continue;
-        };
-        let until = deadline(state, rollout, &entry, position);
-        let what = format!("{} {}", entry.kind.as_str(), entry.name);
-        match entry.phase {
-            TargetPhase::Refused => {
-                let verdict = Verdict::blocked(Reason::TargetOwned, format!("{what}: {}", entry.message));
-                return Targets::Move(Box::new(stand(status, "Refused", verdict, None)));
-            }
-            TargetPhase::Contested => {
-                let verdict = Verdict::blocked(Reason::Contested, format!("{what}: {}", entry.message));
-                return Targets::Move(Box::new(stand(status, "Contested", verdict, None)));
-            }
-            TargetPhase::Missing if state.now >= until => return Targets::Failed(Box::new(status), entry.message),
-            TargetPhase::Missing => {
-                progressing.get_or_insert((entry.message.clone(), until));
-                if spec.rollout.order == RolloutOrder::InOrder {
-                    break;
-                }
-                continue;
-            }
-            TargetPhase::Healthy | TargetPhase::Progressing | TargetPhase::Failed => {}
-        }
-        let runs = target.found.as_ref().and_then(|found| found.digest.as_ref()) == Some(&rollout.image.digest);
-        if !runs && state.now >= until {
-            let reason = format!("{what} did not get the image within {}", spec.rollout.timeout);
-            return Targets::Failed(Box::new(status), reason);
-        }
-        if let Some(moved) = engine::write_back(state, &mut status, target, &rollout.image) {
-            return Targets::Move(Box::new(moved));
-        }
-        if !runs {
-            progressing.get_or_insert((format!("{what} waits for its owner to take the image up"), until));
-        } else if let Some(reason) = failed(state, target, &what) {
-            return Targets::Failed(Box::new(status), reason);
-        } else if let Some(Health::Progressing(message)) = target.found.as_ref().map(|found| &found.health) {
-            if state.now >= until {
-                let reason = format!("{what} was not healthy within {}: {message}", spec.rollout.timeout);
-                return Targets::Failed(Box::new(status), reason);
-            }
-            progressing.get_or_insert((format!("{what}: {message}"), until));
-        }
-        if progressing.is_some() && spec.rollout.order == RolloutOrder::InOrder {
-            break;
-        }
+/// Not every target is healthy with the new image yet.
+fn wait(
+    state: &State<'_>,
+    mut status: ImagePromotionStatus,
+    rollout: &RolloutStatus,
+    message: &str,
+    until: Timestamp,
+) -> Move {
+    if rollout.phase == Phase::Verifying && is_left(state, rollout) {
+        return verify(state, status, rollout);
     }
-    let publishes = spec.targets.iter().any(|target| target.via == Via::Publish);
-    if publishes && status.published.as_ref() != Some(&rollout.image.digest) {
-        return Targets::Move(Box::new(Move::Do(Action::Publish(rollout.image.clone()))));
-    }
-    if let Some(moved) = engine::mark(state.seen, &status) {
-        return Targets::Move(Box::new(moved));
-    }
-    let Some((message, until)) = progressing else {
-        return Targets::Healthy(Box::new(status));
-    };
-    // While it settles, a pod that comes back starts the time anew; the deadline of its target still holds.
-    if matches!(rollout.phase, Phase::Stabilizing) {
+    // A pod that comes back while the targets are watched starts that time anew.
+    if rollout.phase == Phase::Stabilizing {
         enter(&mut status, Phase::RollingOut, state.now);
     }
-    let phase = if rollout.kind == RolloutKind::Rollback {
-        "RollingBack"
-    } else {
-        "RollingOut"
+    let (phase, verb) = match rollout.kind {
+        RolloutKind::Rollback => ("RollingBack", "going back to"),
+        RolloutKind::Promotion | RolloutKind::Pin => ("RollingOut", "rolling out"),
     };
-    let verb = if rollout.kind == RolloutKind::Rollback {
-        "going back to"
-    } else {
-        "rolling out"
-    };
-    let verdict = waiting(
-        Reason::RollingOut,
-        format!("{verb} {}: {message}", spoken(&rollout.image)),
-    );
-    let wake = engine::soon(state.now).min(until);
-    Targets::Move(Box::new(stand(status, phase, verdict, Some(wake))))
+    let message = format!("{verb} {}: {message}", spoken(&rollout.image));
+    let wake = soon(state.now).min(until);
+    stand(status, phase, waiting(Reason::RollingOut, message), Some(wake))
 }
 
-/// When a target has had its time. One that has the image already is timed from then, one of a row from when those
-/// before it had theirs.
-fn deadline(state: &State<'_>, rollout: &RolloutStatus, entry: &TargetStatus, position: usize) -> Timestamp {
-    let timeout = SignedDuration::try_from(state.spec().rollout.timeout.duration()).unwrap_or(SignedDuration::MAX);
-    let has = entry.digest.as_ref() == Some(&rollout.image.digest);
-    let turns = match state.spec().rollout.order {
-        RolloutOrder::InOrder => i32::try_from(position).unwrap_or(i32::MAX).saturating_add(1),
-        RolloutOrder::Together => 1,
-    };
-    let began = rollout.started_at.max(copied_at(rollout));
-    match (has, entry.since) {
-        (true, Some(since)) => later(since.max(began), timeout),
-        _ => later(began, timeout.saturating_mul(turns)),
-    }
-}
-
-/// A copy takes the time it takes; the targets are timed from its end.
-fn copied_at(rollout: &RolloutStatus) -> Timestamp {
-    match rollout.phase {
-        Phase::RollingOut => rollout.since,
-        _ => rollout.started_at,
-    }
-}
-
-fn later(when: Timestamp, by: SignedDuration) -> Timestamp {
-    when.checked_add(by).unwrap_or(Timestamp::MAX)
-}
-
-/// Why a target will not become healthy, if so.
-fn failed(state: &State<'_>, target: &TargetFacts, what: &str) -> Option<String> {
-    let found = target.found.as_ref()?;
-    let most = state.spec().rollout.max_restarts;
-    match &found.health {
-        Health::Failed(message) => Some(format!("{what}: {message}")),
-        _ if found.restarts > most => Some(format!("{what}: its new pods have restarted more than {most} times")),
-        Health::Healthy | Health::Progressing(_) => None,
-    }
+/// Whether a verification has not been done yet.
+fn is_left(state: &State<'_>, rollout: &RolloutStatus) -> bool {
+    usize::from(rollout.verification) < state.spec().verification.len()
 }
 
 /// Every target is healthy with the new image.
 fn onward(state: &State<'_>, mut status: ImagePromotionStatus, rollout: &RolloutStatus) -> Move {
     let spec = state.spec();
+    let stabilization = spec.rollout.stabilization;
     // What was good before needs no proof again, and time matters.
-    let proven = rollout.kind == RolloutKind::Rollback;
+    let is_proven = rollout.kind == RolloutKind::Rollback;
     match rollout.phase {
         Phase::Copying | Phase::RollingOut
-            if !proven && !state.seen.is_empty() && spec.rollout.stabilization > Span::default() =>
+            if !is_proven && !state.seen.is_empty() && stabilization > Span::default() =>
         {
             enter(&mut status, Phase::Stabilizing, state.now);
             record(status, [])
         }
-        Phase::Stabilizing if state.now < settled_at(rollout, spec.rollout.stabilization) => {
-            let message = format!(
-                "{} is out and is watched for {}",
-                spoken(&rollout.image),
-                spec.rollout.stabilization
-            );
-            let wake = settled_at(rollout, spec.rollout.stabilization).min(engine::soon(state.now));
+        Phase::Stabilizing if state.now < later(rollout.since, stabilization) => {
+            let message = format!("{} is out and is watched for {stabilization}", spoken(&rollout.image));
+            let wake = later(rollout.since, stabilization).min(soon(state.now));
             stand(status, "Stabilizing", waiting(Reason::RollingOut, message), Some(wake))
         }
-        Phase::Verifying => verify(state, status, rollout),
-        Phase::Copying | Phase::RollingOut | Phase::Stabilizing if !proven && !spec.verification.is_empty() => {
+        Phase::Verifying if is_left(state, rollout) => verify(state, status, rollout),
+        Phase::Copying | Phase::RollingOut | Phase::Stabilizing if !is_proven && is_left(state, rollout) => {
+            if state.facts.check.is_some() {
+                // That is the answer to another rollout's verification; the next look begins without it.
+                let message = format!("{} is about to be verified", spoken(&rollout.image));
+                return stand(
+                    status,
+                    "Verifying",
+                    waiting(Reason::RollingOut, message),
+                    Some(soon(state.now)),
+                );
+            }
             enter(&mut status, Phase::Verifying, state.now);
             record(status, [])
         }
-        Phase::Copying | Phase::RollingOut | Phase::Stabilizing => {
+        Phase::Copying | Phase::RollingOut | Phase::Stabilizing | Phase::Verifying => {
             let told = ledger::succeed(&mut status, spec, state.now);
             record(status, told)
         }
     }
-}
-
-fn settled_at(rollout: &RolloutStatus, stabilization: Span) -> Timestamp {
-    later(
-        rollout.since,
-        SignedDuration::try_from(stabilization.duration()).unwrap_or(SignedDuration::MAX),
-    )
 }
 
 fn verify(state: &State<'_>, mut status: ImagePromotionStatus, rollout: &RolloutStatus) -> Move {
@@ -299,10 +206,7 @@ fn verify(state: &State<'_>, mut status: ImagePromotionStatus, rollout: &Rollout
             });
         }
     };
-    let until = later(
-        rollout.since,
-        SignedDuration::try_from(verification.timeout.duration()).unwrap_or(SignedDuration::MAX),
-    );
+    let until = later(rollout.since, verification.timeout);
     match progress {
         Progress::Done => {
             if let Some(rollout) = &mut status.rollout {
@@ -333,7 +237,7 @@ fn verify(state: &State<'_>, mut status: ImagePromotionStatus, rollout: &Rollout
                 Reason::RollingOut,
                 format!("verifying {}: {message}", spoken(&rollout.image)),
             );
-            stand(status, "Verifying", verdict, Some(engine::soon(state.now).min(until)))
+            stand(status, "Verifying", verdict, Some(soon(state.now).min(until)))
         }
     }
 }
@@ -342,72 +246,30 @@ fn verify(state: &State<'_>, mut status: ImagePromotionStatus, rollout: &Rollout
 fn fail(state: &State<'_>, mut status: ImagePromotionStatus, rollout: &RolloutStatus, reason: &str) -> Move {
     let spec = state.spec();
     if rollout.kind == RolloutKind::Rollback {
-        ledger::close(
-            &mut status,
-            spec,
-            rollout.clone(),
-            Outcome::Failed,
-            reason.to_owned(),
-            state.now,
-        );
-        status.rollout = None;
         // The image stays the wanted one: it was good, and there is nothing better.
         status.current = Some(ImageStatus {
             since: Some(state.now),
             ..rollout.image.clone()
         });
-        let reason = format!("going back to {} failed: {reason}", spoken(&rollout.image));
-        let away = rollout.from.clone().unwrap_or_else(|| rollout.image.clone());
-        ledger::hold(
-            &mut status,
-            HoldKind::Failed,
-            Some(&away),
-            reason.clone(),
-            spec.rollback.until,
-            state.now,
-        );
-        return record(
-            status,
-            [Told {
-                is_warning: true,
-                reason: "Failed",
-                note: reason,
-            }],
-        );
+        let away = rollout.from.as_ref().unwrap_or(&rollout.image);
+        let note = format!("going back to {} failed: {reason}", spoken(&rollout.image));
+        return give_up(state, status, rollout, HoldKind::Failed, away, reason, note);
     }
-    if rollout.phase == Phase::Copying
-        && rollout.from.as_ref().map(|image| &image.digest) == status.current.as_ref().map(|image| &image.digest)
-    {
-        // Nothing was written to a target yet: they are where they would go back to.
-        ledger::close(
-            &mut status,
-            spec,
-            rollout.clone(),
-            Outcome::Failed,
-            reason.to_owned(),
-            state.now,
-        );
-        status.rollout = None;
-        ledger::hold(
-            &mut status,
-            HoldKind::RolledBack,
-            Some(&rollout.image),
-            reason.to_owned(),
-            spec.rollback.until,
-            state.now,
-        );
+    if is_untouched(&status, rollout) {
+        // The targets are where they would go back to.
         let note = format!("{} was not rolled out: {reason}", spoken(&rollout.image));
-        return record(
+        return give_up(
+            state,
             status,
-            [Told {
-                is_warning: true,
-                reason: "Failed",
-                note,
-            }],
+            rollout,
+            HoldKind::RolledBack,
+            &rollout.image,
+            reason,
+            note,
         );
     }
     let good = ledger::good_before(spec, &status, &rollout.image.digest);
-    match good {
+    let why = match good {
         Some(good) if spec.rollback.on_failure => {
             let back = Back {
                 from: &rollout.image,
@@ -416,21 +278,43 @@ fn fail(state: &State<'_>, mut status: ImagePromotionStatus, rollout: &RolloutSt
                 by: Actor::Operator,
                 rollout: Some(rollout.id),
             };
-            go_back(spec, state.facts, status, back, state.now)
+            return go_back(spec, state.facts, status, back, state.now);
         }
-        Some(_) => stay(
-            spec,
-            status,
-            &rollout.image,
-            &format!("{reason}; spec.rollback.onFailure is false, so the targets stay as they are"),
-            state.now,
-        ),
-        None => stay(
-            spec,
-            status,
-            &rollout.image,
-            &format!("{reason}; there is no earlier good image to go back to"),
-            state.now,
-        ),
-    }
+        Some(_) => "spec.rollback.onFailure is false, so the targets stay as they are",
+        None => NOWHERE,
+    };
+    let reason = format!("{reason}; {why}");
+    stay(spec, status, &rollout.image, &reason, Actor::Operator, state.now)
+}
+
+/// Ends a failed rollout without another.
+fn give_up(
+    state: &State<'_>,
+    mut status: ImagePromotionStatus,
+    rollout: &RolloutStatus,
+    kind: HoldKind,
+    away: &ImageStatus,
+    reason: &str,
+    note: String,
+) -> Move {
+    let spec = state.spec();
+    let outcome = Outcome::Failed;
+    status.rollout = None;
+    ledger::close(
+        &mut status,
+        spec,
+        rollout.clone(),
+        outcome,
+        reason.to_owned(),
+        state.now,
+    );
+    let until = spec.rollback.until;
+    ledger::hold(&mut status, kind, Some(away), note.clone(), until, state.now);
+    status.requested = status.requested.filter(|asked| asked.digest != rollout.image.digest);
+    let told = Told {
+        is_warning: true,
+        reason: "Failed",
+        note,
+    };
+    record(status, [told])
 }

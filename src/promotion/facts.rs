@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::moves::TargetName;
 use crate::api::{
     names::{Digest, Tag},
     promotion::{ImageStatus, TargetKind, Via},
@@ -14,6 +15,8 @@ pub(crate) struct Facts {
     pub targets: Option<Vec<TargetFacts>>,
     pub baseline: Option<Origin>,
     pub selection: Option<Selection>,
+    /// Whether `status.current` is still in the repository; told together with `selection`, where it is known.
+    pub running: Option<(Digest, Presence)>,
     pub gates: Option<(Digest, Vec<Closed>)>,
     /// What the scan gate has against a running image.
     pub regression: Option<(Digest, Option<String>)>,
@@ -22,6 +25,8 @@ pub(crate) struct Facts {
     pub named: Option<(String, Option<ImageStatus>)>,
     pub copy: Option<(Digest, Progress)>,
     pub check: Option<(u8, Progress)>,
+    /// Targets that the apiserver refused to write in this look, with its message; they are not written again in it.
+    pub refused_writes: Vec<(TargetName, String)>,
 }
 
 /// What the targets ran before the promotion did anything.
@@ -72,7 +77,8 @@ pub(crate) enum Selection {
     Unknown(String),
 }
 
-/// Whether an image that is to run again is still there. Not being able to ask is no reason not to go back to it.
+/// Whether an image that runs, or is to run again, is still there. Not being able to ask is no reason not to go back to
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Presence {
     There,

@@ -80,11 +80,16 @@ pub(crate) fn judge(
 }
 
 /// What the scan gate has against an image that runs already, `None` where it has nothing. A scan that is pending or
-/// cannot be had says nothing new about it.
-pub(crate) fn regression(gate: &ScanGate, scans: &[Scanned], now: Timestamp) -> Option<String> {
+/// cannot be had says nothing new about it: what was known `before` still stands.
+pub(crate) fn regression(gate: &ScanGate, scans: &[Scanned], before: Option<&str>, now: Timestamp) -> Option<String> {
     match scan::judge(gate, scans, now) {
-        Verdict::Exceeded(why) => Some(why),
-        Verdict::Passed | Verdict::Pending(_) | Verdict::Unavailable(_) => None,
+        Verdict::Exceeded(mut why) => {
+            // What status.regression holds.
+            crate::control::events::cut(&mut why, 1_000);
+            Some(why)
+        }
+        Verdict::Passed => None,
+        Verdict::Pending(_) | Verdict::Unavailable(_) => before.map(str::to_owned),
     }
 }
 

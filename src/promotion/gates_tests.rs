@@ -219,18 +219,22 @@ fn findings_hold_a_candidate_and_are_a_regression_of_what_runs() {
     assert_eq!(unread[0].message, "its scan findings cannot be read: nobody asked");
 
     let gate = ScanGate::default();
-    assert_eq!(regression(&gate, &scans(&[]), now()), None);
-    assert!(regression(&gate, &scans(&[("CRITICAL", 1)]), now()).is_some());
-    let mut pending = scans(&[]);
-    pending[0].scan = Scan {
-        status: Some("FAILED".into()),
-        findings: None,
-    };
-    assert_eq!(
-        regression(&gate, &pending, now()),
-        None,
-        "a scan that fails later takes nothing back"
-    );
+    let now_and = |scans: &[Scanned], before: Option<&str>| regression(&gate, scans, before, now());
+    assert_eq!(now_and(&scans(&[]), Some("1 CRITICAL")), None);
+    assert!(now_and(&scans(&[("CRITICAL", 1)]), None).is_some());
+    for status in ["FAILED", "IN_PROGRESS"] {
+        let mut silent = scans(&[]);
+        silent[0].scan = Scan {
+            status: Some(status.into()),
+            findings: None,
+        };
+        assert_eq!(
+            now_and(&silent, None),
+            None,
+            "a scan that fails later takes nothing back"
+        );
+        assert_eq!(now_and(&silent, Some("1 CRITICAL")).as_deref(), Some("1 CRITICAL"));
+    }
 }
 
 #[test]

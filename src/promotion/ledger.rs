@@ -160,21 +160,7 @@ pub(super) fn succeed(status: &mut ImagePromotionStatus, spec: &ImagePromotionSp
         ..rollout.image.clone()
     };
     status.previous = rollout.from.clone().filter(|from| from.digest != image.digest);
-    if status
-        .requested
-        .as_ref()
-        .is_some_and(|wanted| wanted.digest == image.digest)
-    {
-        let asked = status.requested.take();
-        hold(
-            status,
-            HoldKind::Person,
-            asked.as_ref(),
-            "an image was asked for by request".into(),
-            spec.rollback.until,
-            now,
-        );
-    }
+    status.requested = status.requested.take().filter(|asked| asked.digest != image.digest);
     let (reason, note) = match rollout.kind {
         RolloutKind::Rollback => ("RolledBack", format!("{} runs again", spoken(&image))),
         RolloutKind::Promotion | RolloutKind::Pin => {
@@ -197,7 +183,14 @@ pub(super) fn succeed(status: &mut ImagePromotionStatus, spec: &ImagePromotionSp
 }
 
 /// An image is not to run again.
-pub(super) fn reject(status: &mut ImagePromotionStatus, image: &ImageStatus, reason: &str, by: Actor, now: Timestamp) {
+pub(super) fn reject(
+    spec: &ImagePromotionSpec,
+    status: &mut ImagePromotionStatus,
+    image: &ImageStatus,
+    reason: &str,
+    by: Actor,
+    now: Timestamp,
+) {
     status.rejected.retain(|rejection| rejection.digest != image.digest);
     status.rejected.insert(
         0,
@@ -211,6 +204,14 @@ pub(super) fn reject(status: &mut ImagePromotionStatus, image: &ImageStatus, rea
     );
     status.rejected.truncate(REJECTIONS);
     status.approvals.retain(|approval| approval.digest != image.digest);
+    disown(spec, status, &image.digest);
+}
+
+/// An image no longer counts as good: promotions that follow this one rely on the last good image.
+pub(super) fn disown(spec: &ImagePromotionSpec, status: &mut ImagePromotionStatus, digest: &Digest) {
+    if status.last_good.as_ref().is_some_and(|good| good.digest == *digest) {
+        status.last_good = good_before(spec, status, digest);
+    }
 }
 
 /// Nothing is rolled out for the time being.
@@ -234,22 +235,27 @@ pub(super) fn hold(
 
 /// Whether an image is not to run again, by the status or by the spec.
 pub(crate) fn is_rejected(spec: &ImagePromotionSpec, status: &ImagePromotionStatus, digest: &Digest) -> bool {
-    status.rejected.iter().any(|rejection| rejection.digest == *digest)
-        || spec.reject.iter().any(|rejection| rejection.digest == *digest)
+    status.rejected.iter().any(|rejection| rejection.digest == *digest) || is_forbidden(spec, digest)
+}
+
+/// Whether the spec forbids an image; no request can allow it again.
+pub(super) fn is_forbidden(spec: &ImagePromotionSpec, digest: &Digest) -> bool {
+    spec.reject.iter().any(|entry| entry.digest == *digest)
 }
 
 /// An image that this promotion has run, by its digest.
 pub(super) fn known(status: &ImagePromotionStatus, digest: &Digest) -> Option<ImageStatus> {
     let kept = [&status.current, &status.last_good, &status.previous];
-    let succeeded = status
-        .history
-        .iter()
-        .filter(|entry| entry.outcome == Outcome::Succeeded);
     kept.into_iter()
         .flatten()
-        .chain(succeeded.map(|entry| &entry.image))
+        .chain(succeeded(status))
         .find(|image| image.digest == *digest)
         .cloned()
+}
+
+fn succeeded(status: &ImagePromotionStatus) -> impl Iterator<Item = &ImageStatus> {
+    let succeeded = |entry: &&HistoryEntry| entry.outcome == Outcome::Succeeded;
+    status.history.iter().filter(succeeded).map(|entry| &entry.image)
 }
 
 /// The image to go back to from `digest`: the last good one that is another and not rejected.
@@ -258,14 +264,8 @@ pub(super) fn good_before(
     status: &ImagePromotionStatus,
     digest: &Digest,
 ) -> Option<ImageStatus> {
-    let succeeded = status
-        .history
-        .iter()
-        .filter(|entry| entry.outcome == Outcome::Succeeded);
-    status
-        .last_good
-        .iter()
-        .chain(succeeded.map(|entry| &entry.image))
+    let good = status.last_good.iter().chain(succeeded(status));
+    good.into_iter()
         .find(|image| image.digest != *digest && !is_rejected(spec, status, &image.digest))
         .cloned()
 }

@@ -18,6 +18,9 @@ use crate::api::{
     promotion::{OnUnavailable, ScanGate},
 };
 
+/// How many images a message speaks of one by one.
+const MOST_TOLD: usize = 4;
+
 /// What ECR tells of the scan of one image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Scan {
@@ -83,15 +86,6 @@ pub(crate) fn needs_list(gate: &ScanGate, now: Timestamp) -> bool {
     gate.fixable_only || gate.ignore.iter().any(|ignored| ignored.expires > now)
 }
 
-/// When the verdict may change although no finding does: the first entry of `ignore` that is still valid expires.
-pub(crate) fn changes(gate: &ScanGate, now: Timestamp) -> Option<Timestamp> {
-    gate.ignore
-        .iter()
-        .map(|ignored| ignored.expires)
-        .filter(|expires| *expires > now)
-        .min()
-}
-
 /// Judges the images of a candidate, or of what runs. The worst is told: too much before unavailable before pending.
 pub(crate) fn judge(gate: &ScanGate, images: &[Scanned], now: Timestamp) -> Verdict {
     let (mut exceeded, mut unavailable, mut pending) = (Vec::new(), Vec::new(), Vec::new());
@@ -109,16 +103,27 @@ pub(crate) fn judge(gate: &ScanGate, images: &[Scanned], now: Timestamp) -> Verd
         }
     }
     if !exceeded.is_empty() {
-        Verdict::Exceeded(exceeded.join("; "))
+        Verdict::Exceeded(joined(exceeded))
     } else if !unavailable.is_empty() && gate.on_unavailable == OnUnavailable::Block {
         Verdict::Unavailable(format!(
             "{}; scan it again, or set gates.scan.onUnavailable to Allow",
-            unavailable.join("; ")
+            joined(unavailable)
         ))
     } else if !pending.is_empty() {
-        Verdict::Pending(pending.join("; "))
+        Verdict::Pending(joined(pending))
     } else {
         Verdict::Passed
+    }
+}
+
+/// What there is to say of several images, of the first few in full.
+fn joined(mut told: Vec<String>) -> String {
+    let more = told.len().saturating_sub(MOST_TOLD);
+    told.truncate(MOST_TOLD);
+    let told = told.join("; ");
+    match more {
+        0 => told,
+        more => format!("{told}; and {more} more of its images"),
     }
 }
 
@@ -310,6 +315,18 @@ mod tests {
     }
 
     #[test]
+    fn of_many_images_only_some_are_named() {
+        let images: Vec<Scanned> = (0..6)
+            .map(|number| scanned(&format!("linux/a{number}"), Some("PENDING"), None))
+            .collect();
+        let Verdict::Pending(why) = judge(&gate(json!({})), &images, now()) else {
+            panic!("not pending");
+        };
+        assert!(why.contains("linux/a3") && !why.contains("linux/a4"), "{why}");
+        assert!(why.ends_with("; and 2 more of its images"), "{why}");
+    }
+
+    #[test]
     fn where_there_is_nothing_to_scan_nothing_was_scanned() {
         assert!(matches!(judge(&gate(json!({})), &[], now()), Verdict::Unavailable(_)));
         assert_eq!(
@@ -380,10 +397,9 @@ mod tests {
             verdict(ignoring("CVE-2026-3", "2026-12-01T00:00:00Z"), findings),
             Verdict::Exceeded(_)
         ));
-        assert!(!needs_list(&gate(expired.clone()), now()) && changes(&gate(expired), now()).is_none());
+        assert!(!needs_list(&gate(expired), now()));
         let valid = gate(ignoring("CVE-2026-1", "2026-12-01T00:00:00Z"));
         assert!(needs_list(&valid, now()));
-        assert_eq!(changes(&valid, now()), Some("2026-12-01T00:00:00Z".parse().unwrap()));
     }
 
     #[test]

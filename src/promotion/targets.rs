@@ -71,9 +71,11 @@ fn one(before: Option<&TargetStatus>, target: &TargetFacts, wanted: Option<&Dige
         _ => Some(now),
     };
     if let Some(before) = same {
+        // A contested target stays one until it has the image again, or somebody asks to go on.
+        let is_contested = before.reverts >= REVERTS && found.digest.as_ref() != wanted;
         let counts = before
             .contested_since
-            .is_some_and(|since| before.reverts >= REVERTS || now < since + WITHIN);
+            .is_some_and(|since| is_contested || now < since + WITHIN);
         if counts {
             status.reverts = before.reverts;
             status.contested_since = before.contested_since;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::support::{OWNER, REGION, Scene, binary, run};
 
 /// Runs `ecr-operator plan` over manifests, and gives its exit code and what it printed.
-async fn plan(scene: &Scene, manifests: &[Value], arguments: &[&str]) -> Result<(i32, String)> {
+pub(crate) async fn plan(scene: &Scene, manifests: &[Value], arguments: &[&str]) -> Result<(i32, String)> {
     let bed = scene.cluster.bed();
     let file = bed.directory().join(format!("plan-{}.yaml", scene.name));
     let text: Vec<String> = manifests.iter().map(ToString::to_string).collect();

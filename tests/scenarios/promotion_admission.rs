@@ -250,7 +250,25 @@ fn a_source_is_one_repository_and_one_way_to_choose() -> Result<()> {
         rejects(&scene, policy(json!({ "latestPushed": {}, "digest": DIGEST })), one).await?;
         rejects(&scene, source(json!({ "policy": null })), "spec.source.policy").await?;
         rejects(&scene, json!({ "source": null }), "spec.source").await?;
-        for range in ["", ">=", "one", "1.2.3.4", "1 <> 2", "|| 1", ">=1 |", "1.2.3; 2"] {
+        for range in [
+            "",
+            ">=",
+            "one",
+            "1.2.3.4",
+            "1 <> 2",
+            "|| 1",
+            "1 ||",
+            ">=1 |",
+            "1.2.3; 2",
+            "1 - 2",
+            // What the operator could not read must not be taken either.
+            "01.2",
+            "1.x.3",
+            ">=*",
+            "1.2-rc.1",
+            "1.2.3-01",
+            "99999999999999999",
+        ] {
             rejects(
                 &scene,
                 policy(json!({ "semver": { "range": range } })),

@@ -35,8 +35,8 @@ pub struct Gates {
     pub min_age: Option<Span>,
 }
 
-/// How many findings an image may have. Each platform of an index is looked at on its own, and each must pass. Findings
-/// are read from ECR whenever they are judged, never taken from an event.
+/// How many findings an image may have. Each platform of an index is looked at on its own, those of `source.platforms`
+/// where there are any, and each must pass. Findings are read from ECR whenever they are judged, never taken from an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScanGate {
@@ -135,7 +135,9 @@ fn one() -> u8 {
     1
 }
 
-/// A time in which rollouts may, or may not, begin: either weekly, or once.
+/// A time in which rollouts may, or may not, begin: either weekly, or once. When clocks go back, a time that comes twice
+/// begins a window the first time and ends it the second time; when they go forward, a time that is left out is the moment
+/// of the change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(
     validation = Rule::new("has(self.start) == has(self.end) && has(self.start) != (has(self.from) && has(self.to)) && has(self.from) == has(self.to)")

@@ -15,8 +15,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    api::{GROUP, Registry, Repository},
-    control::managed::Managed,
+    api::{GROUP, ImagePromotion, Registry, Repository},
+    control::managed::Driven,
 };
 
 /// What the files hold.
@@ -24,6 +24,7 @@ use crate::{
 pub(super) struct Manifests {
     pub registries: Vec<Registry>,
     pub repositories: Vec<Repository>,
+    pub promotions: Vec<ImagePromotion>,
     pub namespaces: Vec<PartialObjectMeta<Namespace>>,
 }
 
@@ -40,7 +41,7 @@ impl Manifests {
                 }
             }
         }
-        if manifests.registries.is_empty() && manifests.repositories.is_empty() {
+        if manifests.registries.is_empty() && manifests.repositories.is_empty() && manifests.promotions.is_empty() {
             return Err(format!("the files hold no object of the group {GROUP}"));
         }
         Ok(manifests)
@@ -67,6 +68,11 @@ impl Manifests {
                     .namespace
                     .get_or_insert_with(|| namespace.to_owned());
                 self.repositories.push(repository);
+            }
+            "ImagePromotion" if api_version == expected => {
+                let mut promotion: ImagePromotion = parse(value, source)?;
+                promotion.metadata.namespace.get_or_insert_with(|| namespace.to_owned());
+                self.promotions.push(promotion);
             }
             "Namespace" if api_version == "v1" => {
                 let mut meta = parse::<Namespace>(value, source)?.metadata;
@@ -131,7 +137,7 @@ fn dropped(given: &Value, kept: &Value, path: &str) -> Option<String> {
 
 /// The object as it would stand in the cluster after the file was applied: the file's spec, labels and annotations, and
 /// everything else of the object that exists. Refuses what the schema would refuse to change.
-pub(super) fn onto<K: Managed>(file: &K, existing: &K) -> Result<K, String> {
+pub(super) fn onto<K: Driven>(file: &K, existing: &K) -> Result<K, String> {
     let json = |object: &K| serde_json::to_value(object).map_err(|error| error.to_string());
     let (new, mut old) = (json(file)?, json(existing)?);
     for field in ["region", "registryId", "registryRef", "name", "encryption"] {

@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use serde::Serialize;
 
 use crate::control::{
-    managed::Managed,
+    managed::Driven,
     plan::{Plan, Verdict},
 };
 
@@ -29,9 +29,9 @@ pub(super) struct Planned {
 }
 
 impl Planned {
-    pub(super) fn new<K: Managed>(object: &K, planning: Result<Plan<String>, String>) -> Self {
+    pub(super) fn new<K: Driven>(object: &K, planning: Result<Plan<String>, String>) -> Self {
         let mut planned = Self {
-            kind: K::KIND,
+            kind: K::CALLED,
             namespace: object.namespace(),
             name: object.name_any(),
             steps: Vec::new(),

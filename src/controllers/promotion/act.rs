@@ -29,7 +29,14 @@ use crate::{
 impl Run<'_> {
     pub(super) async fn act(&mut self, action: &Action) -> Result<()> {
         match action {
-            Action::Write { target, image } => self.write_image(target, image).await,
+            Action::Write { target, image } => match self.write_image(target, image).await {
+                // The engine knows how long it may be tried.
+                Err(error @ Error::Refused { .. }) => {
+                    self.facts.refused_writes.push((target.clone(), error.to_string()));
+                    Ok(())
+                }
+                other => other,
+            },
             Action::MarkRejected { target, digests } => self.mark_rejected(target, digests).await,
             Action::Withdraw(target) => self.withdraw(target).await,
             Action::StartCopy(image) => self.start_copy(image),
@@ -45,6 +52,9 @@ impl Run<'_> {
             self.facts.targets = None;
             return Ok(());
         };
+        if self.status.rollout.is_none() {
+            self.is_copied(image).await?;
+        }
         match target.via {
             Via::Auto | Via::Direct => self.write_workload(name, &target, &object, image).await,
             Via::Publish => Ok(()),
@@ -54,6 +64,22 @@ impl Run<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// Outside of a rollout, which copies first: the destination may have been changed since, and nothing may be told to run
+    /// an image that is not there.
+    async fn is_copied(&mut self, image: &ImageStatus) -> Result<()> {
+        let place = self.place()?;
+        let Some(to) = &place.copy else { return Ok(()) };
+        if self.image(to, ImageRef::Digest(image.digest.clone())).await?.is_some() {
+            return Ok(());
+        }
+        let to = to.uri.clone();
+        self.start_copy(image)?;
+        Err(Error::Refused {
+            what: format!("write {}", image.name),
+            why: format!("it is not in {to} yet, and is copied there first"),
+        })
     }
 
     async fn write_workload(

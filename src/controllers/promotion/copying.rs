@@ -13,11 +13,10 @@ use tokio::{sync::Semaphore, task::AbortHandle};
 use super::{Run, way};
 use crate::{
     api::{ImagePromotion, names::Digest, promotion::ImageStatus},
-    aws::pace::Pace,
     control::{error::Result, reason::Reason},
     oci::{
         copy::{self, Copied, Options},
-        destination::{Destination, PUT_IMAGE, TagWish},
+        destination::{Destination, TagWish},
         error::CopyError,
         plane::{self, Plane},
         reference::RegistryHost,
@@ -28,19 +27,22 @@ use crate::{
 /// How many images are copied at once by one operator; each holds a few blobs in flight.
 const AT_ONCE: usize = 2;
 
-/// How many of the ten images a second that ECR takes of an account are ours to put: CI needs them too.
-const PUTS_PER_SECOND: f64 = 2.0;
-
 /// After how long an attempt that failed for a reason that may go away is followed by another.
 const AGAIN: Duration = Duration::from_secs(30);
 
-/// The copies under way and those that ended, by promotion and image.
+/// Which copy: of which promotion, which image, to which repository.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    uid: String,
+    digest: Digest,
+    to: String,
+}
+
+/// The copies under way and those that ended.
 #[derive(Debug)]
 pub(super) struct Copies {
-    tasks: Arc<Mutex<HashMap<(String, Digest), Task>>>,
+    tasks: Arc<Mutex<HashMap<Key, Task>>>,
     turns: Arc<Semaphore>,
-    /// By account and Region of the destination.
-    paces: Mutex<HashMap<String, Arc<Pace>>>,
 }
 
 impl Default for Copies {
@@ -48,7 +50,6 @@ impl Default for Copies {
         Self {
             tasks: Arc::default(),
             turns: Arc::new(Semaphore::new(AT_ONCE)),
-            paces: Mutex::default(),
         }
     }
 }
@@ -62,23 +63,23 @@ struct Task {
 }
 
 impl Copies {
-    fn tasks(&self) -> MutexGuard<'_, HashMap<(String, Digest), Task>> {
+    fn tasks(&self) -> MutexGuard<'_, HashMap<Key, Task>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The promotion is gone: what it has under way is cut off.
     pub(super) fn forget(&self, uid: &str) {
-        self.tasks().retain(|(of, _), task| {
-            if of == uid {
+        self.tasks().retain(|key, task| {
+            if key.uid == uid {
                 task.handle.abort();
             }
-            of != uid
+            key.uid != uid
         });
     }
 
-    fn progress(&self, uid: &str, digest: &Digest, rollout: u64) -> Progress {
+    fn progress(&self, key: &Key, rollout: u64) -> Progress {
         let tasks = self.tasks();
-        let Some(task) = tasks.get(&(uid.to_owned(), digest.clone())) else {
+        let Some(task) = tasks.get(key) else {
             return Progress::NotStarted;
         };
         match &task.end {
@@ -95,22 +96,22 @@ impl Copies {
             Some((_, Err(error))) => Progress::Failed(error.to_string()),
         }
     }
-
-    fn pace(&self, registry: String) -> Arc<Pace> {
-        let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
-        let pace = paces
-            .entry(registry)
-            .or_insert_with(|| Arc::new(Pace::with_budget(PUT_IMAGE, PUTS_PER_SECOND)));
-        Arc::clone(pace)
-    }
 }
 
 impl Run<'_> {
-    pub(super) fn look_at_copy(&mut self, image: &ImageStatus) {
-        let uid = self.object.uid().unwrap_or_default();
+    pub(super) fn look_at_copy(&mut self, image: &ImageStatus) -> Result<()> {
         let copies = &self.ctx.world.promoting.copies;
-        let progress = copies.progress(&uid, &image.digest, self.rollout());
+        let progress = copies.progress(&self.copy_key(image)?, self.rollout());
         self.facts.copy = Some((image.digest.clone(), progress));
+        Ok(())
+    }
+
+    fn copy_key(&self, image: &ImageStatus) -> Result<Key> {
+        Ok(Key {
+            uid: self.object.uid().unwrap_or_default(),
+            digest: image.digest.clone(),
+            to: self.place()?.runs().uri.clone(),
+        })
     }
 
     /// The number of the rollout under way.
@@ -121,9 +122,9 @@ impl Run<'_> {
     /// Begins a copy; one that is under way goes on.
     pub(super) fn start_copy(&mut self, image: &ImageStatus) -> Result<()> {
         self.facts.copy = None;
-        let uid = self.object.uid().unwrap_or_default();
+        let key = self.copy_key(image)?;
         let copies = &self.ctx.world.promoting.copies;
-        if copies.progress(&uid, &image.digest, self.rollout()) != Progress::NotStarted {
+        if copies.progress(&key, self.rollout()) != Progress::NotStarted {
             return Ok(());
         }
         let way = self.place()?;
@@ -131,7 +132,7 @@ impl Run<'_> {
         let source = self.plane(&way.source)?;
         let destination = Destination {
             place: self.plane(to)?,
-            pace: copies.pace(to.uri.split('/').next().unwrap_or_default().to_owned()),
+            pace: to.connection.ecr.pace(),
         };
         let wanted = self.object.spec.copy_to.as_ref().and_then(|to| to.tag.clone());
         let tags: Vec<TagWish> = wanted
@@ -141,7 +142,6 @@ impl Run<'_> {
             .collect();
         let digest = image.digest.clone();
         let (turns, tasks) = (Arc::clone(&copies.turns), Arc::clone(&copies.tasks));
-        let key = (uid, image.digest.clone());
         let nudge = (
             self.ctx.world.nudges.clone(),
             ObjectRef::<DeserializeGuard<ImagePromotion>>::new(&self.object.name_any())

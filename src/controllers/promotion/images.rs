@@ -18,7 +18,7 @@ use crate::{
     },
     aws::{
         catalog::Snapshot,
-        error::AwsError,
+        error::{AwsError, Fault},
         images::{Described, ImageRef},
     },
     control::error::Result,
@@ -152,7 +152,7 @@ impl Run<'_> {
         let found = match gate {
             None => None,
             Some(gate) => match self.scans(&image.digest).await {
-                Ok(scans) => gates::regression(gate, &scans, Timestamp::now()),
+                Ok(scans) => gates::regression(gate, &scans, self.status.regression.as_deref(), Timestamp::now()),
                 // What cannot be read says nothing new about an image that passed.
                 Err(_) => self.status.regression.clone(),
             },
@@ -200,8 +200,10 @@ impl Run<'_> {
         {
             // A manifest that is none of cosign's speaks for nothing.
             for layer in signature::layers(&manifest).unwrap_or_default() {
-                let payload = ecr.small_blob(name, &layer.payload.digest, BLOB_LIMIT).await?;
-                evidence.payloads.push((payload, layer.signature));
+                let payload = ecr.small_blob(name, &layer.payload.digest, BLOB_LIMIT).await;
+                evidence
+                    .payloads
+                    .extend(readable(payload)?.map(|payload| (payload, layer.signature)));
             }
         }
         for referrer in ecr.referrers_of_type(name, digest, BUNDLE_TYPE).await? {
@@ -209,9 +211,8 @@ impl Run<'_> {
                 continue;
             };
             for bundle in signature::bundles(&manifest).unwrap_or_default() {
-                evidence
-                    .bundles
-                    .push(ecr.small_blob(name, &bundle.digest, BLOB_LIMIT).await?);
+                let bundle = ecr.small_blob(name, &bundle.digest, BLOB_LIMIT).await;
+                evidence.bundles.extend(readable(bundle)?);
             }
         }
         Ok(evidence)
@@ -251,6 +252,16 @@ impl Run<'_> {
             Some(circle) => Upstream::Circle(circle),
             None => Upstream::There(Box::new(other.status.clone().unwrap_or_default())),
         }
+    }
+}
+
+/// A blob, `None` where it is not to be had: whoever may push could otherwise hold a signed image back by a signature whose
+/// blob is missing or damaged.
+fn readable(blob: Result<Vec<u8>, AwsError>) -> Result<Option<Vec<u8>>, AwsError> {
+    match blob {
+        Ok(blob) => Ok(Some(blob)),
+        Err(error) if matches!(error.fault, Fault::NotFound | Fault::Invalid) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

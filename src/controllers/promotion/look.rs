@@ -23,7 +23,8 @@ use crate::{
         facts::{Origin, Presence, Selection, Storage, TargetFacts},
         ledger,
         moves::{Look, TargetName},
-        select, via,
+        select::{self, InvalidPolicy, Ranking},
+        via,
         workload::{self, Limits},
     },
 };
@@ -47,10 +48,7 @@ impl Run<'_> {
             Look::Regression(image) => self.look_at_regression(&image).await,
             Look::Presence(digest) => self.look_at_presence(digest).await,
             Look::Named(name) => self.look_for_named(name).await,
-            Look::Copy(image) => {
-                self.look_at_copy(&image);
-                Ok(())
-            }
+            Look::Copy(image) => self.look_at_copy(&image),
             Look::Check { index, rollout } => self.look_at_check(index, rollout).await,
         }
     }
@@ -247,13 +245,11 @@ impl Run<'_> {
         if let Some(unready) = &place.unready {
             return Ok(Selection::Unknown(unready.clone()));
         }
-        let images = self.images().await?;
-        let spec = &self.object.spec;
-        let rejected = |digest: &Digest| ledger::is_rejected(spec, &self.status, digest);
-        let mut ranking = match select::rank(&spec.source, images.images(), rejected) {
+        let mut ranking = match self.rank().await? {
             Ok(ranking) => ranking,
             Err(wrong) => return Ok(Selection::Nothing(wrong.to_string())),
         };
+        let spec = &self.object.spec;
         if spec.source.platforms.is_empty() {
             return Ok(match ranking.candidates.first() {
                 Some(image) => Selection::Picked(image.clone()),
@@ -276,6 +272,32 @@ impl Run<'_> {
         Ok(Selection::Nothing(ranking.nothing(&spec.source)))
     }
 
+    /// The images in the order in which the policy wants them.
+    async fn rank(&mut self) -> Result<Result<Ranking, InvalidPolicy>> {
+        let policy = &self.object.spec.source.policy;
+        let named = policy.digest.clone().map(ImageRef::Digest);
+        if let Some(named) = named.or_else(|| policy.tag.as_ref().map(|tag| ImageRef::Tag(tag.name.clone()))) {
+            // One image is asked for: the whole repository need not be known, and the answer is of now.
+            let image = self.image(&self.place()?.source, named).await?;
+            return Ok(select::rank(&self.object.spec.source, image, self.rejected()));
+        }
+        let images = self.images().await?;
+        if let Some(current) = self
+            .status
+            .current
+            .as_ref()
+            .filter(|_| self.object.spec.copy_to.is_none())
+        {
+            let presence = presence_of(images.image(&current.digest).as_ref());
+            self.facts.running = Some((current.digest.clone(), presence));
+        }
+        Ok(select::rank(&self.object.spec.source, images.images(), self.rejected()))
+    }
+
+    fn rejected(&self) -> impl Fn(&Digest) -> bool {
+        |digest| ledger::is_rejected(&self.object.spec, &self.status, digest)
+    }
+
     /// Whether an image that is to run again is still there. The registry is asked, but not waited for.
     async fn look_at_presence(&mut self, digest: Digest) -> Result<()> {
         let place = self.place()?.runs();
@@ -285,11 +307,7 @@ impl Run<'_> {
         };
         let presence = match asked {
             None => Presence::Unknown,
-            Some(None) => Presence::Gone,
-            Some(Some(image)) => match image.storage {
-                Storage::Active => Presence::There,
-                Storage::Archived | Storage::Activating => Presence::Archived,
-            },
+            Some(image) => presence_of(image.as_ref()),
         };
         self.facts.presence = Some((digest, presence));
         Ok(())
@@ -310,6 +328,15 @@ impl Run<'_> {
         };
         self.facts.named = Some((name, found));
         Ok(())
+    }
+}
+
+/// Whether an image that the registry tells of, or not, can be pulled.
+fn presence_of(image: Option<&crate::promotion::facts::Image>) -> Presence {
+    match image.map(|image| image.storage) {
+        None => Presence::Gone,
+        Some(Storage::Active) => Presence::There,
+        Some(Storage::Archived | Storage::Activating) => Presence::Archived,
     }
 }
 

@@ -3,6 +3,7 @@
 mod act;
 mod check;
 mod copying;
+pub(crate) mod foresee;
 mod images;
 mod look;
 mod publish;

@@ -199,16 +199,17 @@ where
     .default_backoff()
     .for_each(|event| {
         match event {
-            Ok(watcher::Event::Apply(object)) => changed(&ctx.world, kind, &object, &mut seen, false),
             Ok(watcher::Event::Delete(object)) => changed(&ctx.world, kind, &object, &mut seen, true),
             // What is there at the start is looked at by every promotion's first reconcile; a later list tells what the
             // watch has missed.
             Ok(watcher::Event::InitApply(object)) if !listed => seen.note(&object),
-            Ok(watcher::Event::InitApply(object)) => changed(&ctx.world, kind, &object, &mut seen, false),
+            Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
+                changed(&ctx.world, kind, &object, &mut seen, false);
+            }
             Ok(watcher::Event::Init) => {}
             Ok(watcher::Event::InitDone) => listed = true,
             Err(error) => {
-                tracing::warn!(kind = kind.as_str(), %error, "the watch on workloads failed and is tried again")
+                tracing::warn!(kind = kind.as_str(), %error, "the watch on workloads failed and is tried again");
             }
         }
         futures::future::ready(())

@@ -39,7 +39,6 @@ pub(super) struct Way {
 
 /// A repository and the way to it.
 pub(super) struct Place {
-    pub registry: String,
     pub connection: Arc<Connection>,
     pub region: Region,
     pub name: RepositoryName,
@@ -110,9 +109,39 @@ impl<'a> From<&'a CopyTo> for Wanted<'a> {
     }
 }
 
+/// The names of the Registries that a promotion reads from and copies to, as far as they are known.
+pub(super) async fn registries(object: &ImagePromotion, ctx: &Context<World>) -> Result<Vec<String>> {
+    let namespace = object.namespace().unwrap_or_default();
+    let wanted = std::iter::once(Wanted::from(&object.spec.source)).chain(object.spec.copy_to.iter().map(Wanted::from));
+    let mut registries = Vec::new();
+    for wanted in wanted {
+        if let Ok((registry, _)) = resolve(&wanted, &namespace, ctx).await? {
+            registries.push(registry);
+        }
+    }
+    Ok(registries)
+}
+
 async fn named(wanted: &Wanted<'_>, namespace: &str, ctx: &Context<World>) -> Result<Result<Place, Verdict>> {
+    let (registry, name) = match resolve(wanted, namespace, ctx).await? {
+        Ok(resolved) => resolved,
+        Err(verdict) => return Ok(Err(verdict)),
+    };
+    let Some(found) = ctx.world.registry(&registry).await? else {
+        return Ok(Err(waiting(format!("Registry {registry} does not exist"))));
+    };
+    let labels = ctx.world.namespace(namespace).await?;
+    Ok(enter(&ctx.world, &found, &registry, name, namespace, labels.as_ref()))
+}
+
+/// The Registry and the name of the repository.
+async fn resolve(
+    wanted: &Wanted<'_>,
+    namespace: &str,
+    ctx: &Context<World>,
+) -> Result<Result<(String, RepositoryName), Verdict>> {
     let invalid = |message: String| Ok(Err(Verdict::blocked(Reason::Invalid, message)));
-    let (registry, name) = match (wanted.repository_ref, wanted.registry_ref, wanted.repository_name) {
+    let resolved = match (wanted.repository_ref, wanted.registry_ref, wanted.repository_name) {
         (Some(reference), None, None) => {
             let Some(repository) = repository(&ctx.world, namespace, &reference.name).await? else {
                 let message = format!("Repository {} does not exist in this namespace", reference.name);
@@ -126,11 +155,7 @@ async fn named(wanted: &Wanted<'_>, namespace: &str, ctx: &Context<World>) -> Re
         (None, Some(registry), Some(name)) => (registry.name.clone(), name.clone()),
         _ => return invalid("name either repositoryRef, or registryRef together with repositoryName".into()),
     };
-    let Some(found) = ctx.world.registry(&registry).await? else {
-        return Ok(Err(waiting(format!("Registry {registry} does not exist"))));
-    };
-    let labels = ctx.world.namespace(namespace).await?;
-    enter(&ctx.world, &found, registry, name, namespace, labels.as_ref())
+    Ok(Ok(resolved))
 }
 
 fn waiting(message: String) -> Verdict {
@@ -145,34 +170,34 @@ fn waiting(message: String) -> Verdict {
 fn enter(
     world: &World,
     registry: &Registry,
-    registry_name: String,
+    registry_name: &str,
     name: RepositoryName,
     namespace: &str,
     labels: Option<&super::super::world::Labels>,
-) -> Result<Result<Place, Verdict>> {
+) -> Result<Place, Verdict> {
     if name.is_reserved() {
         let message = format!("{name} belongs to the operator itself: no image is promoted from or to it");
-        return Ok(Err(Verdict::blocked(Reason::NotAllowed, message)));
+        return Err(Verdict::blocked(Reason::NotAllowed, message));
     }
     if registry.spec.suspend {
         let message =
             format!("spec.suspend of Registry {registry_name} is true: nothing in it is looked at or written");
-        return Ok(Err(Verdict::Suspended { message }));
+        return Err(Verdict::Suspended { message });
     }
     if let Err(why) = gate::admitting(&registry.spec.tenants, Permission::Promote, namespace, labels, &name) {
         let message = format!("Registry {registry_name} {why}");
-        return Ok(Err(Verdict::blocked(Reason::NotAllowed, message)));
+        return Err(Verdict::blocked(Reason::NotAllowed, message));
     }
-    let Some(connection) = world.connection(&registry_name) else {
-        return Ok(Err(Verdict::NotYet {
+    let Some(connection) = world.connection(registry_name) else {
+        return Err(Verdict::NotYet {
             after: Duration::from_secs(1),
-        }));
+        });
     };
     let unready = match connection.standing() {
         None => {
-            return Ok(Err(Verdict::NotYet {
+            return Err(Verdict::NotYet {
                 after: Duration::from_secs(1),
-            }));
+            });
         }
         Some(Standing::NotReady(message)) => Some(format!("Registry {registry_name} is not ready: {message}")),
         // Promoting writes nothing that only the managing cluster may write.
@@ -183,14 +208,13 @@ fn enter(
         let host = RegistryHost::new(registry.spec.registry_id.clone(), registry.spec.region.clone());
         format!("{host}/{name}")
     });
-    Ok(Ok(Place {
-        registry: registry_name,
+    Ok(Place {
         connection,
         region: registry.spec.region.clone(),
         name,
         uri,
         unready,
-    }))
+    })
 }
 
 /// The Repository of this name. What the watch does not have is asked of the apiserver.

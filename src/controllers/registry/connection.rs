@@ -104,6 +104,7 @@ impl Connection {
                 spec.assume_role.clone(),
                 spec.endpoints.clone(),
                 spec.mode,
+                spec.budget.clone(),
             )
         };
         parts(&self.opened_with) == parts(spec)

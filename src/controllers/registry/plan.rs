@@ -220,6 +220,7 @@ mod tests {
                 creation_defaults: None,
                 events: None,
                 takeover: None,
+                budget: None,
                 suspend: false,
             },
         )

@@ -200,6 +200,7 @@ mod tests {
             creation_defaults: None,
             events: None,
             takeover: None,
+            budget: None,
             suspend: false,
         };
         Registry::new("main", spec)

@@ -4,7 +4,10 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
 use super::play::Play;
-use crate::support::run;
+use crate::{
+    plan::plan,
+    support::{object, run},
+};
 
 #[test]
 fn the_newest_version_is_promoted_by_digest_and_the_next_one_follows() -> Result<()> {
@@ -53,6 +56,29 @@ fn an_apply_of_ours_holds_the_image_and_nothing_else() -> Result<()> {
         let expected = json!({ "f:spec": { "f:template": { "f:spec": { "f:containers": {
             "k:{\"name\":\"app\"}": { ".": {}, "f:image": {}, "f:name": {} } } } } } });
         ensure!(ours[0]["fieldsV1"] == expected, "{:#}", ours[0]);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_plan_tells_what_would_be_rolled_out_and_does_nothing() -> Result<()> {
+    run(async |stage| {
+        let play = Play::open(stage, "forward-plan").await?;
+        let first = play.push("1.0.0").await?;
+        play.push("1.1.0").await?;
+        let image = play.image(&first);
+        play.deployment("app", &image).await?;
+        // The administrator, who makes the plan, may assume no role: the file wins.
+        let mut registry = play.scene.registry_spec();
+        registry.as_object_mut().context("a map")?.remove("assumeRole");
+        registry["tenants"][0]["may"] = json!(["Manage", "Promote"]);
+        let registry = object("Registry", &play.scene.name, None, registry);
+        let (code, text) = plan(&play.scene, &[registry, play.promotion(json!({}))], &[]).await?;
+        ensure!(code == 2, "{code}: {text}");
+        for words in ["Rolling out 1.1.0", "from 1.0.0", "to Deployment app"] {
+            ensure!(text.contains(words), "{text}");
+        }
+        ensure!(play.running("app").await? == image, "something was done");
         Ok(())
     })
 }

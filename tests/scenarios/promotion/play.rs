@@ -145,10 +145,16 @@ impl Play {
             .await
     }
 
-    /// An image's scan ends so.
+    /// An image's scan ends so; `ACTIVE` is a state of Inspector's.
     pub(super) async fn scanned(&self, digest: &str, status: &str, findings: Value) -> Result<()> {
-        let scan = json!({ "account": self.scene.account, "region": REGION, "repository": self.repository,
-            "digest": digest, "status": status, "findings": findings });
+        let mut scan = json!({ "account": self.scene.account, "region": REGION, "repository": self.repository,
+            "digest": digest, "status": status });
+        let shape = if status == "ACTIVE" {
+            "enhancedFindings"
+        } else {
+            "findings"
+        };
+        scan[shape] = findings;
         self.scene.stage.aws.finish_scan(&scan).await
     }
 

@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 pub(crate) const ACCOUNT: &str = "111122223333";
 pub(crate) const REGION: &str = "eu-west-1";
 
+/// The account that an image is copied to.
+pub(crate) const OTHER_ACCOUNT: &str = "444455556666";
+
 /// How long anything may take to become true.
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -50,7 +53,17 @@ impl Stage {
         self.cluster
             .install_chart(&chart, &json!({ "ownerId": "demo" }))
             .await?;
-        let rights = bed::operator_rights(ACCOUNT, REGION)?;
+        let mut rights = bed::operator_rights(ACCOUNT, REGION)?;
+        let statements = rights["Statement"].as_array_mut().context("no statements")?;
+        for more in [
+            bed::event_rights(ACCOUNT, REGION)?,
+            bed::promotion_rights(ACCOUNT, REGION)?,
+        ] {
+            statements.extend(more["Statement"].as_array().cloned().unwrap_or_default());
+        }
+        // What copying needs beyond that, of the source; and the role in the other account.
+        statements.push(json!({ "Effect": "Allow", "Action": "ecr:GetAuthorizationToken", "Resource": "*" }));
+        statements.push(json!({ "Effect": "Allow", "Action": "sts:AssumeRole", "Resource": other_role() }));
         let options = OperatorOptions {
             binary: self.program.clone(),
             owner_id: "demo".to_owned(),
@@ -62,6 +75,54 @@ impl Stage {
         };
         self.operator = Some(Operator::start("operator", &self.cluster, &self.aws, options).await?);
         Ok(())
+    }
+
+    /// Lets the operator into the other account, with the rights that the guide on copying asks for, and makes a repository
+    /// there.
+    pub(crate) async fn open_other_account(&self) -> Result<()> {
+        let actions = [
+            "BatchCheckLayerAvailability",
+            "BatchGetImage",
+            "CompleteLayerUpload",
+            "DescribeImages",
+            "DescribeRepositories",
+            "GetRepositoryPolicy",
+            "InitiateLayerUpload",
+            "ListTagsForResource",
+            "PutImage",
+            "UploadLayerPart",
+        ]
+        .map(|action| format!("ecr:{action}"));
+        let repositories = format!("arn:aws:ecr:{REGION}:{OTHER_ACCOUNT}:repository/*");
+        let rights = json!({ "Version": "2012-10-17", "Statement": [
+            { "Effect": "Allow", "Action": "ecr:GetAuthorizationToken", "Resource": "*" },
+            { "Effect": "Allow", "Action": actions, "Resource": repositories },
+        ]});
+        let trust = json!({ "Version": "2012-10-17", "Statement": [
+            { "Effect": "Allow", "Principal": { "AWS": ACCOUNT }, "Action": "sts:AssumeRole" },
+        ]});
+        self.aws
+            .role(OTHER_ACCOUNT, "ecr-operator", Policy::Document(rights), trust)
+            .await?;
+        let admin = self.aws.admin(OTHER_ACCOUNT).await?;
+        let ecr = self.aws.ecr(REGION, &admin);
+        ecr.create_repository().repository_name("team-a/app").send().await?;
+        let registry = json!({
+            "apiVersion": "ecr-operator.dev/v1alpha1", "kind": "Registry",
+            "metadata": { "name": "other" },
+            "spec": {
+                "region": REGION, "registryId": OTHER_ACCOUNT, "assumeRole": { "roleArn": other_role() },
+                "tenants": [{
+                    "namespaceSelector": { "matchLabels": { "ecr": "yes" } },
+                    "repositoryPrefixes": ["{namespace}/"], "may": ["Promote"],
+                }],
+            },
+        });
+        let output = self
+            .cluster
+            .kubectl_with_input(&["apply", "-f", "-"], &registry.to_string())
+            .await?;
+        output.checked().map(drop)
     }
 
     /// What kubectl and the AWS CLI need to find everything.
@@ -217,6 +278,11 @@ impl Stage {
         })
         .await
     }
+}
+
+/// The operator's role in the other account.
+fn other_role() -> String {
+    format!("arn:aws:iam::{OTHER_ACCOUNT}:role/ecr-operator")
 }
 
 /// A manifest.

@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use aws_sdk_ecr::types::{ImageIdentifier, ImageTagMutability, Repository, Tag};
 use serde_json::json;
 
+use super::promotions;
 use super::stage::{ACCOUNT, REGION, Stage, repository};
 use super::story::Story;
 
@@ -134,7 +135,7 @@ pub(crate) async fn tell(story: &mut Story, stage: &mut Option<Stage>, program: 
             restarted(stage),
         )
         .await;
-    Some(())
+    promotions::tell(story, stage).await
 }
 
 async fn claim(stage: &Stage) -> Result<()> {

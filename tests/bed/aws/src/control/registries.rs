@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Answer, Body, Problem};
+use crate::ecr::ScanResult;
 use crate::registries::registry;
 use crate::world::World;
 
@@ -16,24 +17,30 @@ pub(super) async fn show(State(world): State<Arc<World>>, Path((account, region)
     Ok(Json(json!({ "dataPlane": registry.data_plane_url() })))
 }
 
-/// The result of an image's scan.
+/// The result of an image's scan; without a status there never was one.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Scan {
     account: String,
     region: String,
     repository: String,
     digest: String,
-    status: String,
+    status: Option<String>,
     #[serde(default)]
     findings: Vec<Value>,
+    enhanced_findings: Option<Vec<Value>>,
 }
 
 pub(super) async fn scan(State(world): State<Arc<World>>, Body(scan): Body<Scan>) -> Answer {
     let problem = |error: fakecloud_core::service::AwsServiceError| Problem(error.to_string());
     let registry = registry(&world, &scan.account, &scan.region).map_err(problem)?;
+    let result = scan.status.map(|status| ScanResult {
+        status,
+        findings: scan.findings,
+        enhanced: scan.enhanced_findings,
+    });
     registry
-        .set_scan(&world, &scan.repository, &scan.digest, &scan.status, scan.findings)
+        .set_scan(&world, &scan.repository, &scan.digest, result)
         .map_err(problem)?;
     Ok(Json(json!({})))
 }

@@ -45,6 +45,7 @@ use crate::world::World;
 
 pub(crate) use images::Push;
 pub(crate) use operations::allows;
+pub(crate) use scanning::ScanResult;
 
 /// What fakecloud's state has no place for.
 #[derive(Default)]

@@ -1,4 +1,5 @@
-//! Scans: each completes soon, with the findings that a test has set for the image, or none.
+//! Scans: each completes soon, with the findings that a test has set for the image, or none. A test may also say that the
+//! scan of an image is in any other state, has findings of enhanced scanning, or never was.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -19,9 +20,6 @@ use crate::world::World;
 /// How long a scan takes.
 const SCAN: Duration = Duration::from_millis(50);
 
-/// The state of an image that enhanced scanning watches; its findings are of another shape.
-const CONTINUOUS: &str = "ACTIVE";
-
 /// A repository's name and an image's digest.
 type Key = (String, String);
 
@@ -31,7 +29,23 @@ pub(super) struct Scans {
     /// Scanned on push or on request: once in 24 hours is what an image gets.
     scanned: HashSet<Key>,
     /// Results that a test has set.
-    set: HashMap<Key, (String, Vec<Value>)>,
+    set: HashMap<Key, ScanResult>,
+}
+
+/// The result of a scan.
+#[derive(Clone, Default)]
+pub(crate) struct ScanResult {
+    pub(crate) status: String,
+    /// Of basic scanning.
+    pub(crate) findings: Vec<Value>,
+    /// Of enhanced scanning; where there are any, or an empty list, they are answered in place of the others.
+    pub(crate) enhanced: Option<Vec<Value>>,
+}
+
+impl ScanResult {
+    fn list(&self) -> &[Value] {
+        self.enhanced.as_deref().unwrap_or(&self.findings)
+    }
 }
 
 impl Scans {
@@ -42,14 +56,13 @@ impl Scans {
 }
 
 impl Registry {
-    /// Sets the result of an image's scan, which thereby is done.
+    /// Sets the result of an image's scan, in place of what it was before; `None`: there never was one.
     pub(crate) fn set_scan(
         self: &Arc<Self>,
         world: &Arc<World>,
         repository: &str,
         digest: &str,
-        status: &str,
-        findings: Vec<Value>,
+        result: Option<ScanResult>,
     ) -> Result<(), AwsServiceError> {
         let key = (repository.to_owned(), digest.to_owned());
         self.with_repository(repository, |repository| {
@@ -62,7 +75,17 @@ impl Registry {
                 format!("there is no image {digest}"),
             ))
         })?;
-        self.extra.lock().scans.set.insert(key, (status.to_owned(), findings));
+        let Some(result) = result else {
+            let mut extra = self.extra.lock();
+            extra.scans.set.remove(&key);
+            extra.scans.scanned.remove(&key);
+            drop(extra);
+            return self.with_repository(repository, |repository| {
+                repository.scan_findings.remove(digest);
+                Ok(())
+            });
+        };
+        self.extra.lock().scans.set.insert(key, result);
         self.finish_scan(world, repository, digest);
         Ok(())
     }
@@ -133,12 +156,15 @@ impl Registry {
     fn finish_scan(&self, world: &Arc<World>, name: &str, digest: &str) {
         let key = (name.to_owned(), digest.to_owned());
         let set = self.extra.lock().scans.set.get(&key).cloned();
-        let (status, findings) = set.unwrap_or_else(|| ("COMPLETE".to_owned(), Vec::new()));
-        let tags = self.record_scan(name, digest, &status, &findings);
+        let result = set.unwrap_or_else(|| ScanResult {
+            status: "COMPLETE".to_owned(),
+            ..ScanResult::default()
+        });
+        let tags = self.record_scan(name, digest, &result.status, result.list());
         let detail = json!({
-            "scan-status": status,
+            "scan-status": result.status,
             "repository-name": name,
-            "finding-severity-counts": counts(&findings),
+            "finding-severity-counts": counts(result.list()),
             "image-digest": digest,
             "image-tags": tags,
         });
@@ -156,7 +182,8 @@ impl Registry {
 
     /// Keeps a scan's state in the repository, where fakecloud looks for it as well; gives the image's tags.
     fn record_scan(&self, name: &str, digest: &str, status: &str, findings: &[Value]) -> Vec<String> {
-        let done = ["COMPLETE", CONTINUOUS].contains(&status).then(Utc::now);
+        // What ends well: the first is of basic scanning, the second of enhanced.
+        let done = matches!(status, "COMPLETE" | "ACTIVE").then(Utc::now);
         let result = json!({
             "image_digest": digest,
             "scan_status": status,
@@ -180,7 +207,7 @@ impl Registry {
         let id = body
             .get("imageId")
             .ok_or_else(|| unsatisfied("imageId", "Member must not be null"))?;
-        let size = page_size(body, 100, 1000)?;
+        let asked = page_size(body, 100, 1000)?;
         let token = body
             .get("nextToken")
             .and_then(Value::as_str)
@@ -209,18 +236,27 @@ impl Registry {
             if let Some(tag) = id.get("imageTag") {
                 answer["imageId"]["imageTag"] = tag.clone();
             }
+            let key = (name.to_owned(), digest.clone());
+            let enhanced = self
+                .extra
+                .lock()
+                .scans
+                .set
+                .get(&key)
+                .is_some_and(|set| set.enhanced.is_some());
+            // Enhanced scanning gives pages of 100, whatever was asked for.
+            let (member, size) = if enhanced {
+                ("enhancedFindings", 100)
+            } else {
+                ("findings", asked)
+            };
             if let Some(done) = scan.scan_completed_at {
                 answer["imageScanFindings"] = json!({
                     "imageScanCompletedAt": done.timestamp(),
                     "vulnerabilitySourceUpdatedAt": done.timestamp(),
                     "findingSeverityCounts": scan.finding_severity_counts,
+                    member: scan.findings.iter().skip(skipped).take(size).collect::<Vec<_>>(),
                 });
-                let findings = match scan.scan_status.as_str() {
-                    CONTINUOUS => "enhancedFindings",
-                    _ => "findings",
-                };
-                answer["imageScanFindings"][findings] =
-                    scan.findings.iter().skip(skipped).take(size).cloned().collect();
                 if scan.findings.len() > skipped + size {
                     answer["nextToken"] = json!(encode_token(&(skipped + size).to_string()));
                 }
