@@ -311,6 +311,7 @@ impl Snapshot {
     }
 
     /// The image that a tag is on, also one that could not run.
+    #[cfg(test)]
     pub(crate) fn by_tag(&self, tag: &Tag) -> Option<Image> {
         let holds = |record: &&Record| record.tags.iter().any(|own| **own == *tag.as_str());
         self.records.iter().find(holds).map(Record::image)

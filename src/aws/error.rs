@@ -102,7 +102,7 @@ impl AwsError {
     }
 
     /// No answer, or none that can be used.
-    pub(super) fn unanswered(operation: &'static str, fault: Fault, message: String) -> Self {
+    pub(crate) fn unanswered(operation: &'static str, fault: Fault, message: String) -> Self {
         Self {
             operation,
             fault,

@@ -354,10 +354,24 @@ async fn work(
         tokio::time::sleep(GRACE).await;
     };
     let finished = tokio::select! {
-        () = async { while controllers.join_next().await.is_some() {} } => {
-            tracing::info!("stopped");
-            true
-        }
+        died = async {
+            while let Some(ended) = controllers.join_next().await {
+                if let Err(error) = ended {
+                    return Some(error);
+                }
+            }
+            None
+        } => match died {
+            // Without one of them the program would lead and do only half of its work.
+            Some(error) => {
+                tracing::error!(%error, "a controller has died, and the program ends to be started again");
+                false
+            }
+            None => {
+                tracing::info!("stopped");
+                true
+            }
+        },
         () = stopped => {
             tracing::warn!(grace_s = GRACE.as_secs(), "stopped with reconciles still under way");
             false

@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     fmt,
     future::Future,
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::FutureExt as _;
 use jiff::Timestamp;
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -32,7 +34,7 @@ use super::{
     reason::Reason,
     report,
 };
-use crate::api::{RECONCILE_ANNOTATION, status::CommonStatus};
+use crate::api::{RECONCILE_ANNOTATION, names::Digest, status::CommonStatus};
 
 /// Passes per reconcile. The last one must find nothing to do, so that `Ready` rests on an observation made after our
 /// own writes, never on the intention to write.
@@ -40,6 +42,9 @@ const PASSES: usize = 3;
 
 /// The field manager of our status.
 const MANAGER: &str = "ecr-operator";
+
+/// How long an object whose reconcile panicked is left alone.
+const PANICKED: Duration = Duration::from_mins(5);
 
 /// How long an object that changed under our hands is left alone before it is looked at afresh.
 const AFRESH: Duration = Duration::from_millis(200);
@@ -231,7 +236,14 @@ pub(crate) async fn reconcile<K: Driven>(
     ctx.memory.taken_up(K::CALLED, &key(guard.meta()));
     ctx.metrics.begin(K::CALLED);
     let (action, result) = match &guard.0 {
-        Ok(object) => object.clone().drive(&ctx).instrument(span).await,
+        Ok(object) => {
+            let drive = AssertUnwindSafe(object.clone().drive(&ctx));
+            // One object must not stop all others of its kind.
+            drive.catch_unwind().instrument(span).await.unwrap_or_else(|_| {
+                tracing::error!(kind = K::CALLED, object = key(guard.meta()), "the reconcile panicked");
+                (Action::requeue(PANICKED), Reason::Unavailable)
+            })
+        }
         Err(invalid) => {
             unreadable::<K>(invalid, &ctx).instrument(span).await;
             (Action::await_change(), Reason::Invalid)
@@ -239,6 +251,21 @@ pub(crate) async fn reconcile<K: Driven>(
     };
     ctx.metrics.end(K::CALLED, result.as_str(), began.elapsed());
     Ok(action)
+}
+
+/// The longest value of the annotation that asks for a look, as the status takes it.
+const LONGEST_ASKED: usize = 256;
+
+/// The value of the annotation that asks for a look, as it is recorded: a long one by its hash, or the status that records it
+/// would be refused for ever.
+pub(crate) fn asked<K: Resource>(object: &K) -> Option<String> {
+    use sha2::Digest as _;
+    let value = object.annotations().get(RECONCILE_ANNOTATION)?;
+    if value.chars().nth(LONGEST_ASKED).is_none() {
+        return Some(value.clone());
+    }
+    let hash: [u8; 32] = sha2::Sha256::digest(value.as_bytes()).into();
+    Some(Digest::from_bytes(&hash).to_string())
 }
 
 /// The key under which an object's triggers are remembered.
@@ -259,10 +286,10 @@ async fn run<K: Managed>(object: K, ctx: &Context<K::World>) -> (Action, Reason)
         return (Action::await_change(), Reason::Settled);
     }
     let goal = if deleting { Goal::Absent } else { Goal::Present };
-    let asked = object.annotations().get(RECONCILE_ANNOTATION);
+    let asked = asked(&object);
     let handled = object
         .status()
-        .and_then(|status| K::common(status).last_handled_reconcile.as_ref());
+        .and_then(|status| K::common(status).last_handled_reconcile.clone());
     let due = ctx.memory.is_due(&uid, ctx.check_interval, now);
     let api = <K::Scope as Scoped<K>>::api(ctx.client.clone(), &object);
     let doubted = ctx.memory.take_doubt(&uid);
@@ -508,7 +535,7 @@ impl<K: Managed> Run<K> {
         }
         let handled = match outcome {
             Ok(Verdict::Suspended { .. }) => common.last_handled_reconcile.clone(),
-            _ => object.annotations().get(RECONCILE_ANNOTATION).cloned(),
+            _ => asked(object),
         };
         let common = CommonStatus {
             observed_generation: object.meta().generation,

@@ -140,8 +140,9 @@ impl Desk<'_> {
             Some((name, image)) if name == wanted => image.clone(),
             _ => return Move::Look(Look::Named(wanted.to_owned())),
         };
-        let Some(image) = image else {
-            return self.say(format!("the repository has no image {wanted}"));
+        let image = match image {
+            Ok(image) => image,
+            Err(why) => return self.say(why),
         };
         if ledger::is_forbidden(self.spec, &image.digest) {
             return self.say(format!("spec.reject forbids {}", spoken(&image)));
@@ -287,8 +288,8 @@ impl Desk<'_> {
         let image = match (ledger::known(&self.status, &wanted), &self.facts.named) {
             (Some(image), _) => image,
             (None, Some((name, image))) if name == wanted.as_str() => match image.clone() {
-                Some(image) => image,
-                None => return self.say(format!("the repository has no image {wanted}")),
+                Ok(image) => image,
+                Err(why) => return self.say(why),
             },
             (None, _) => return Move::Look(Look::Named(wanted.to_string())),
         };

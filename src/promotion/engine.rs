@@ -68,11 +68,12 @@ pub(crate) fn next(goal: &Goal<'_>, status: &ImagePromotionStatus, facts: &Facts
         before: &before,
         now,
     };
-    if let Some(target) = seen
+    let abandoned = seen
         .iter()
-        .find(|target| target.found.as_ref().is_some_and(|found| !found.abandoned.is_empty()))
-    {
-        return Move::Do(Action::Withdraw(name(target)));
+        .filter(|target| target.found.as_ref().is_some_and(|found| !found.abandoned.is_empty()))
+        .find_map(|target| facts.try_once(Action::Withdraw(name(target))));
+    if let Some(moved) = abandoned {
+        return moved;
     }
     match status.rollout.clone() {
         Some(rollout) => drive::drive(&state, status, &rollout),

@@ -2,14 +2,14 @@
 
 use jiff::Timestamp;
 
-use super::moves::TargetName;
+use super::moves::{Action, Move, TargetName};
 use crate::api::{
     names::{Digest, Tag},
     promotion::{ImageStatus, TargetKind, Via},
 };
 
 /// What was seen since the engine was asked first. What is `None` was not looked at.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Facts {
     /// In the order of `spec.targets`; those of one selector by name.
     pub targets: Option<Vec<TargetFacts>>,
@@ -18,15 +18,34 @@ pub(crate) struct Facts {
     /// Whether `status.current` is still in the repository; told together with `selection`, where it is known.
     pub running: Option<(Digest, Presence)>,
     pub gates: Option<(Digest, Vec<Closed>)>,
-    /// What the scan gate has against a running image.
-    pub regression: Option<(Digest, Option<String>)>,
+    /// What the scan gate has against images that run, or that ran.
+    pub findings: Vec<(Digest, Option<String>)>,
     pub presence: Option<(Digest, Presence)>,
-    /// The image that a request named, `None` where there is none of that name.
-    pub named: Option<(String, Option<ImageStatus>)>,
+    /// The image that a request named, or why there is none of that name that could run.
+    pub named: Option<(String, Result<ImageStatus, String>)>,
     pub copy: Option<(Digest, Progress)>,
     pub check: Option<(u8, Progress)>,
     /// Targets that the apiserver refused to write in this look, with its message; they are not written again in it.
     pub refused_writes: Vec<(TargetName, String)>,
+    /// What could not be done in this look, and why; it is not tried again in it. None of it may keep a rollout from its
+    /// end.
+    pub failed: Vec<(Action, String)>,
+}
+
+impl Facts {
+    /// What the scan gate has against an image; `None` where it was not asked.
+    pub(crate) fn findings_of(&self, digest: &Digest) -> Option<&Option<String>> {
+        self.findings
+            .iter()
+            .find(|(of, _)| of == digest)
+            .map(|(_, found)| found)
+    }
+
+    /// The move that does this, unless it failed already in this look.
+    pub(crate) fn try_once(&self, action: Action) -> Option<Move> {
+        let failed = self.failed.iter().any(|(tried, _)| *tried == action);
+        (!failed).then_some(Move::Do(action))
+    }
 }
 
 /// What the targets ran before the promotion did anything.

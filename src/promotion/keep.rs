@@ -28,7 +28,7 @@ pub(super) fn keep(state: &State<'_>, status: &mut ImagePromotionStatus) -> Opti
             return Some(moved);
         }
     }
-    if let Some(moved) = mark(state.seen, status) {
+    if let Some(moved) = mark(state, status) {
         return Some(moved);
     }
     if let (Some(on_verified), Some(good)) = (&state.spec().on_verified, &status.last_good)
@@ -38,11 +38,12 @@ pub(super) fn keep(state: &State<'_>, status: &mut ImagePromotionStatus) -> Opti
             .as_ref()
             .map(|image| (&image.digest, image.tag.as_ref()))
             != Some((&good.digest, Some(&on_verified.tag)))
-    {
-        return Some(Move::Do(Action::Retag {
+        && let Some(moved) = state.facts.try_once(Action::Retag {
             tag: on_verified.tag.clone(),
             image: good.clone(),
-        }));
+        })
+    {
+        return Some(moved);
     }
     watch_over(state, status, &current)
 }
@@ -50,7 +51,10 @@ pub(super) fn keep(state: &State<'_>, status: &mut ImagePromotionStatus) -> Opti
 /// Tells the hook of an image that it was not told of last.
 pub(super) fn publish(state: &State<'_>, status: &ImagePromotionStatus, image: &ImageStatus) -> Option<Move> {
     let publishes = state.spec().targets.iter().any(|target| target.via == Via::Publish);
-    (publishes && status.published.as_ref() != Some(&image.digest)).then(|| Move::Do(Action::Publish(image.clone())))
+    match publishes && status.published.as_ref() != Some(&image.digest) {
+        true => state.facts.try_once(Action::Publish(image.clone())),
+        false => None,
+    }
 }
 
 /// Writes the image to a target that does not have it. Where it had it before, somebody else wrote another: that is
@@ -101,22 +105,34 @@ pub(super) fn write_back(
     }))
 }
 
-/// Notes on the targets what was taken back, so that a promotion that is created again knows.
-pub(super) fn mark(seen: &[TargetFacts], status: &ImagePromotionStatus) -> Option<Move> {
-    let digests: Vec<Digest> = status
-        .rejected
-        .iter()
-        .map(|rejection| rejection.digest.clone())
-        .collect();
-    let differ =
-        |noted: &[Digest]| noted.len() != digests.len() || digests.iter().any(|digest| !noted.contains(digest));
-    let target = seen
-        .iter()
-        .find(|target| target.found.as_ref().is_some_and(|found| differ(&found.rejected)))?;
-    Some(Move::Do(Action::MarkRejected {
-        target: name(target),
-        digests,
-    }))
+/// How many of a promotion's rejections are noted on a workload: several promotions may share one.
+const NOTED: usize = 10;
+
+/// How many digests the note holds.
+const NOTE: usize = 20;
+
+/// Notes on the targets what was taken back, so that a promotion that is created again knows. What others have noted stays,
+/// but for what this promotion runs itself.
+pub(super) fn mark(state: &State<'_>, status: &ImagePromotionStatus) -> Option<Move> {
+    let rejected = status.rejected.iter().map(|rejection| &rejection.digest);
+    let ours: Vec<&Digest> = rejected.take(NOTED).collect();
+    let under_way = status.rollout.as_ref().map(|rollout| &rollout.image);
+    let wanted = [under_way, status.current.as_ref(), status.last_good.as_ref()];
+    let runs = |digest: &Digest| wanted.iter().flatten().any(|image| image.digest == *digest);
+    state.seen.iter().find_map(|target| {
+        let noted = &target.found.as_ref()?.rejected;
+        let others = noted.iter().filter(|digest| !ours.contains(digest) && !runs(digest));
+        let missing = ours.iter().any(|digest| !noted.contains(digest));
+        let outdated = noted.iter().any(|digest| !ours.contains(&digest) && runs(digest));
+        if !missing && !outdated {
+            return None;
+        }
+        let digests = ours.iter().copied().chain(others).take(NOTE).cloned().collect();
+        state.facts.try_once(Action::MarkRejected {
+            target: name(target),
+            digests,
+        })
+    })
 }
 
 /// Findings that appear later on the running image.
@@ -125,9 +141,8 @@ fn watch_over(state: &State<'_>, status: &mut ImagePromotionStatus, current: &Im
         status.regression = None;
         return None;
     }
-    let found = match &state.facts.regression {
-        Some((digest, found)) if *digest == current.digest => found,
-        _ => return Some(Move::Look(Look::Regression(current.clone()))),
+    let Some(found) = state.facts.findings_of(&current.digest) else {
+        return Some(Move::Look(Look::Regression(current.clone())));
     };
     let found = found.as_ref().map(bounded);
     let is_news = found.is_some() && status.regression.is_none();
@@ -138,6 +153,23 @@ fn watch_over(state: &State<'_>, status: &mut ImagePromotionStatus, current: &Im
         spoken(current)
     );
     if let Some(good) = retreat(state, status, current) {
+        // A finding in what all releases are built on would otherwise lead through the whole history, one restart each.
+        match state.facts.findings_of(&good.digest) {
+            None => return Some(Move::Look(Look::Regression(good))),
+            Some(Some(_)) => {
+                note = format!(
+                    "{note}; {}, to which it would go back, would not pass it either, so the targets stay as they are",
+                    spoken(&good)
+                );
+                let told = Told {
+                    is_warning: true,
+                    reason: "ScanRegression",
+                    note,
+                };
+                return is_news.then(|| record(status.clone(), [told]));
+            }
+            Some(None) => {}
+        }
         match way(state.facts, &good) {
             Way::Unknown(look) => return Some(Move::Look(look)),
             Way::Open => {

@@ -214,6 +214,29 @@ pub(super) fn disown(spec: &ImagePromotionSpec, status: &mut ImagePromotionStatu
     }
 }
 
+/// The source is another repository now: what ran, what was good and what is under way belong to the old one, and its digests
+/// must not be looked for in the new one. What the targets run is found anew.
+pub(crate) fn leave(status: &mut ImagePromotionStatus, repository: String) -> Told {
+    let old = status.repository.replace(repository);
+    let note = format!(
+        "spec.source names another repository than {}: what was promoted from there is forgotten, and the targets are looked at anew",
+        old.unwrap_or_default()
+    );
+    *status = ImagePromotionStatus {
+        common: status.common.clone(),
+        repository: status.repository.take(),
+        rejected: std::mem::take(&mut status.rejected),
+        last_handled_requests: std::mem::take(&mut status.last_handled_requests),
+        last_rollout: status.last_rollout,
+        ..ImagePromotionStatus::default()
+    };
+    Told {
+        is_warning: false,
+        reason: "SourceChanged",
+        note,
+    }
+}
+
 /// Nothing is rolled out for the time being.
 pub(super) fn hold(
     status: &mut ImagePromotionStatus,

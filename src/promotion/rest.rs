@@ -3,10 +3,10 @@
 use super::{
     back::{Way, way},
     baseline, choice,
-    engine::{State, name, stand, waiting},
+    engine::{State, name, record, stand, waiting},
     facts::Selection,
     keep,
-    ledger::spoken,
+    ledger::{self, spoken},
     moves::Move,
     person,
 };
@@ -33,6 +33,9 @@ pub(super) fn rest(state: &State<'_>, mut status: ImagePromotionStatus) -> Move 
         return moved;
     }
     heal(&mut status);
+    if let Some(moved) = prove(state, &mut status) {
+        return moved;
+    }
     match unfit {
         Some((phase, verdict)) => stand(status, phase, verdict, None),
         None => settle(state, status),
@@ -70,6 +73,22 @@ fn unfit(state: &State<'_>, status: &ImagePromotionStatus) -> Option<(&'static s
         _ => Verdict::blocked(reason, message),
     };
     Some((phase, verdict))
+}
+
+/// What was found on the targets before they were healthy counts as good once they are: there must be something to go back
+/// to.
+fn prove(state: &State<'_>, status: &mut ImagePromotionStatus) -> Option<Move> {
+    let current = status.current.clone()?;
+    let is_healthy =
+        |target: &TargetStatus| target.phase == TargetPhase::Healthy && target.digest.as_ref() == Some(&current.digest);
+    let unproven = status.last_good.is_none()
+        && !state.seen.is_empty()
+        && !ledger::is_rejected(state.spec(), status, &current.digest)
+        && status.targets.iter().all(is_healthy);
+    unproven.then(|| {
+        status.last_good = Some(current);
+        record(status.clone(), [])
+    })
 }
 
 /// A way back that failed for want of time, as when nodes were short, may succeed later by itself.

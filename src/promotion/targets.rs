@@ -15,7 +15,7 @@ use crate::{
 pub(super) const REVERTS: u32 = 3;
 
 /// The time in which reverts count together.
-pub(super) const WITHIN: SignedDuration = SignedDuration::from_mins(10);
+pub(super) const WITHIN: SignedDuration = SignedDuration::from_hours(1);
 
 /// The longest message of a target.
 const MESSAGE: usize = 1_000;
@@ -61,6 +61,7 @@ fn one(before: Option<&TargetStatus>, target: &TargetFacts, wanted: Option<&Dige
         counted: None,
         contested_by: None,
     };
+    cut(&mut status.message, MESSAGE);
     let Some(found) = &target.found else { return status };
     status.uid = Some(found.uid.clone());
     status.digest.clone_from(&found.digest);

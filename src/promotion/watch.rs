@@ -64,7 +64,7 @@ pub(super) fn targets(state: &State<'_>, status: &mut ImagePromotionStatus, roll
             break;
         }
     }
-    let moved = keep::publish(state, status, &rollout.image).or_else(|| keep::mark(state.seen, status));
+    let moved = keep::publish(state, status, &rollout.image).or_else(|| keep::mark(state, status));
     if let Some(moved) = moved {
         return Targets::Move(Box::new(moved));
     }

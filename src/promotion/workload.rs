@@ -102,6 +102,32 @@ pub(crate) fn selected(target: &Target, object: &Value, repositories: &[String])
     found
 }
 
+/// The digest that the nodes say all pods run in these containers, `None` where they differ, have no pods, or run images of
+/// other repositories.
+pub(crate) fn running(selected: &[Selected], pods: &[Value], repositories: &[String]) -> Option<Digest> {
+    let mut digests = Vec::new();
+    for pod in pods.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null()) {
+        for container in selected {
+            if !is_of(&container.image, repositories) {
+                return None;
+            }
+            let list = if container.init {
+                "initContainerStatuses"
+            } else {
+                "containerStatuses"
+            };
+            let statuses = pod["status"][list].as_array().into_iter().flatten();
+            let status = statuses
+                .into_iter()
+                .find(|status| status["name"] == container.name.as_str());
+            let id = status.and_then(|status| status["imageID"].as_str()).unwrap_or_default();
+            digests.push(id.rsplit_once('@')?.1.parse::<Digest>().ok()?);
+        }
+    }
+    let first = digests.first()?.clone();
+    digests.iter().all(|digest| *digest == first).then_some(first)
+}
+
 /// The spec of the pods of a workload.
 pub(super) fn pod(kind: TargetKind, object: &Value) -> &Value {
     &ownership::template(kind).iter().fold(object, |at, field| &at[*field])["spec"]

@@ -31,6 +31,12 @@ pub struct ImagePromotionStatus {
     #[schemars(length(max = 32))]
     pub phase: Option<String>,
 
+    /// The repository that all this speaks of, as `<account>/<region>/<name>`; where `spec.source` names another, everything
+    /// but what was rejected begins anew. At most 400 characters. Default: absent until it was first looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 400))]
+    pub repository: Option<String>,
+
     /// The image that the policy picks now. Default: absent where it picks none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidate: Option<ImageStatus>,

@@ -37,12 +37,28 @@ impl Run<'_> {
                 }
                 other => other,
             },
-            Action::MarkRejected { target, digests } => self.mark_rejected(target, digests).await,
-            Action::Withdraw(target) => self.withdraw(target).await,
             Action::StartCopy(image) => self.start_copy(image),
             Action::StartCheck { index, rollout, image } => self.start_check(*index, *rollout, image).await,
+            // None of these may keep a rollout from its end. The next look tries them again.
+            aside => match self.act_aside(aside).await {
+                Err(error) if !error.is_stale_object() => {
+                    tracing::warn!(%error, "could not {aside}");
+                    self.facts.failed.push((aside.clone(), error.to_string()));
+                    self.failure = Some(error);
+                    Ok(())
+                }
+                other => other,
+            },
+        }
+    }
+
+    async fn act_aside(&mut self, action: &Action) -> Result<()> {
+        match action {
+            Action::MarkRejected { target, digests } => self.mark_rejected(target, digests).await,
+            Action::Withdraw(target) => self.withdraw(target).await,
             Action::Retag { tag, image } => self.retag(tag, image).await,
             Action::Publish(image) => self.publish(image).await,
+            Action::Write { .. } | Action::StartCopy(_) | Action::StartCheck { .. } => Ok(()),
         }
     }
 
@@ -106,7 +122,23 @@ impl Run<'_> {
         let written = self.send(name, Body::Apply(body)).await?;
         // The answer is what the apiserver stored: what others make of it later is seen as theirs.
         self.saw(name, &written);
-        Ok(())
+        match self.seen(name) {
+            Some(found) if found.digest.as_ref() != Some(&image.digest) => Err(Error::Refused {
+                what: format!("write the image to {name}"),
+                why: format!(
+                    "the apiserver stored {} instead; an admission webhook may have changed it",
+                    found.images.join(", ")
+                ),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// A target as it was read or written last.
+    fn seen(&self, name: &TargetName) -> Option<&crate::promotion::facts::Found> {
+        let mut targets = self.facts.targets.iter().flatten();
+        let target = targets.find(|target| (target.kind, &target.name) == (name.kind, &name.name))?;
+        target.found.as_ref()
     }
 
     async fn mark_rejected(&mut self, name: &TargetName, digests: &[Digest]) -> Result<()> {
@@ -114,23 +146,18 @@ impl Run<'_> {
             self.facts.targets = None;
             return Ok(());
         };
-        match self.send(name, Body::Merge(patch::rejected(&object, digests))).await {
-            Ok(written) => self.saw(name, &written),
-            // The note is for a promotion that is created again: without it, this one still has to come to its end. The
-            // next look tries it again.
-            Err(refused @ Error::Refused { .. }) => {
-                let note = format!("{refused}; what was taken back from {name} is not noted on it yet");
-                self.tell(News::Warning, "NoteRefused", note);
-                let facts = self.facts.targets.iter_mut().flatten();
-                for found in facts.filter(|facts| (facts.kind, &facts.name) == (name.kind, &name.name)) {
-                    if let Some(found) = &mut found.found {
-                        found.rejected = digests.to_vec();
-                    }
-                }
-            }
-            Err(error) => return Err(error),
+        let written = self.send(name, Body::Merge(patch::rejected(&object, digests))).await?;
+        self.saw(name, &written);
+        let noted = self
+            .seen(name)
+            .is_some_and(|found| digests.iter().all(|digest| found.rejected.contains(digest)));
+        match noted {
+            true => Ok(()),
+            false => Err(Error::Refused {
+                what: format!("note on {name} what was taken back"),
+                why: "the apiserver stored the workload without the annotation".into(),
+            }),
         }
-        Ok(())
     }
 
     async fn withdraw(&mut self, name: &TargetName) -> Result<()> {
@@ -187,14 +214,10 @@ impl Run<'_> {
             .get_opt(&via_ref.name)
             .await
             .map_err(|error| Error::write(&what, error))?
-            .ok_or_else(|| refused("it does not exist".into()))?;
+            .ok_or_else(|| refused(unavailable(&place.namespace)))?;
         let object = serde_json::to_value(object).map_err(|error| refused(error.to_string()))?;
         if !via::permits(&object, &place.namespace) {
-            return Err(refused(format!(
-                "it is in another namespace and its annotation {} does not name {}",
-                crate::api::PROMOTABLE_FROM_ANNOTATION,
-                place.namespace
-            )));
+            return Err(refused(unavailable(&place.namespace)));
         }
         let body = via::write(target.via, via_ref, &object, &place.runs().uri, &image.digest).map_err(refused)?;
         if let Some(body) = body {
@@ -218,17 +241,26 @@ impl Run<'_> {
             .verified_tag
             .as_ref()
             .filter(|left| left.tag.as_ref() == Some(tag));
-        let moved = match (&holder, left) {
-            (Some(holder), Some(left)) => holder.digest != left.digest && holder.digest != image.digest,
-            (Some(holder), None) => holder.digest != image.digest,
-            (None, _) => false,
-        };
-        if let (true, Some(holder)) = (moved, &holder) {
-            let note = format!(
-                "the tag {tag} was on {}, where this promotion had not put it",
-                holder.digest
-            );
-            self.tell(News::Warning, "TagMovedByOther", note);
+        if let Some(holder) = holder.as_ref().filter(|holder| holder.digest != image.digest) {
+            match left {
+                Some(left) if left.digest == holder.digest => {}
+                Some(_) => {
+                    let note = format!(
+                        "the tag {tag} was on {}, where this promotion had not put it",
+                        holder.digest
+                    );
+                    self.tell(News::Warning, "TagMovedByOther", note);
+                }
+                None => {
+                    return Err(Error::Refused {
+                        what: format!("put the tag {tag} on {}", image.name),
+                        why: format!(
+                            "it is on {}, where this promotion has not put it; delete the tag there, or choose another",
+                            holder.digest
+                        ),
+                    });
+                }
+            }
         }
         if holder.is_none_or(|holder| holder.digest != image.digest) {
             place.connection.ecr.put_tag(&place.name, &image.digest, tag).await?;
@@ -245,6 +277,15 @@ impl Run<'_> {
             ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(kind.group, kind.version, kind.kind), kind.plural);
         Api::namespaced_with(self.ctx.client.clone(), namespace, &resource)
     }
+}
+
+/// Why an object of `viaRef` is not written. The same words in both cases: what exists in other namespaces is not for
+/// everybody to know.
+fn unavailable(namespace: &str) -> String {
+    format!(
+        "it does not exist, or it is in another namespace and its annotation {} does not name {namespace}",
+        crate::api::PROMOTABLE_FROM_ANNOTATION
+    )
 }
 
 /// The workloads of one kind in a namespace.

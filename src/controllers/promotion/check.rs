@@ -16,7 +16,10 @@ use serde_json::{Value, json};
 
 use super::Run;
 use crate::{
-    api::promotion::{ImageStatus, JobVerification, PrometheusVerification},
+    api::{
+        promotion::{ImageStatus, JobVerification, PrometheusVerification},
+        span::Span,
+    },
     control::error::{Error, Result},
     promotion::{condition, facts::Progress, patch},
 };
@@ -28,7 +31,10 @@ const ANSWER: Duration = Duration::from_secs(10);
 const LONGEST: usize = 1024 * 1024;
 
 /// How long a Job is kept after it has ended, where its spec does not say.
-const KEPT_SECONDS: u32 = 3_600;
+const KEPT_SECONDS: u64 = 3_600;
+
+/// The least time that it is kept.
+const LEAST_KEPT_SECONDS: u64 = 600;
 
 /// The last answers, so that a query is asked at its own interval and not with every look.
 #[derive(Debug, Default)]
@@ -122,7 +128,9 @@ impl Run<'_> {
     pub(super) async fn start_check(&mut self, index: u8, rollout: u64, image: &ImageStatus) -> Result<()> {
         let verification = self.object.spec.verification.get(usize::from(index)).cloned();
         self.facts.check = None;
-        let Some(job) = verification.and_then(|verification| verification.job) else {
+        let Some((job, timeout)) =
+            verification.and_then(|verification| Some((verification.job?, verification.timeout)))
+        else {
             return Ok(());
         };
         let name = self.job_name(index, rollout);
@@ -131,7 +139,13 @@ impl Run<'_> {
             what: format!("create Job {name}"),
             why,
         };
-        let body = self.job(&name, &job, &patch::by_digest(&repository, &image.digest), image);
+        let body = self.job(
+            &name,
+            &job,
+            timeout,
+            &patch::by_digest(&repository, &image.digest),
+            image,
+        );
         let body: Job =
             serde_json::from_value(body).map_err(|error| refused(format!("verification {index}: {error}")))?;
         match self.jobs().create(&PostParams::default(), &body).await {
@@ -141,11 +155,15 @@ impl Run<'_> {
         }
     }
 
-    fn job(&self, name: &str, job: &JobVerification, image_text: &str, image: &ImageStatus) -> Value {
+    fn job(&self, name: &str, job: &JobVerification, timeout: Span, image_text: &str, image: &ImageStatus) -> Value {
         let mut spec = Value::Object(job.spec.clone());
-        if spec["ttlSecondsAfterFinished"].is_null() {
-            spec["ttlSecondsAfterFinished"] = json!(KEPT_SECONDS);
-        }
+        // One that is gone before its end was seen would be run again.
+        let kept = spec["ttlSecondsAfterFinished"].as_u64().unwrap_or(KEPT_SECONDS);
+        spec["ttlSecondsAfterFinished"] = json!(kept.max(LEAST_KEPT_SECONDS));
+        // Nobody waits for it any longer than that.
+        let longest = timeout.duration().as_secs().max(1);
+        let active = spec["activeDeadlineSeconds"].as_u64().unwrap_or(longest);
+        spec["activeDeadlineSeconds"] = json!(active.min(longest));
         let told = [
             json!({ "name": "ECR_OPERATOR_IMAGE", "value": image_text }),
             json!({ "name": "ECR_OPERATOR_DIGEST", "value": image.digest }),
@@ -155,10 +173,15 @@ impl Run<'_> {
             let containers = spec
                 .pointer_mut(&format!("/template/spec/{list}"))
                 .and_then(Value::as_array_mut);
-            for container in containers.into_iter().flatten() {
-                let mut env = container["env"].as_array().cloned().unwrap_or_default();
+            // What is no object is left for the apiserver to refuse.
+            for container in containers.into_iter().flatten().filter_map(Value::as_object_mut) {
+                let mut env = container
+                    .get("env")
+                    .and_then(Value::as_array)
+                    .cloned()
+                    .unwrap_or_default();
                 env.extend(told.clone());
-                container["env"] = Value::Array(env);
+                container.insert("env".into(), Value::Array(env));
             }
         }
         let metadata = ObjectMeta {

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -12,7 +12,7 @@ use kube::{ResourceExt as _, core::DeserializeGuard, runtime::reflector::ObjectR
 use super::{Run, look::unread, way::Place};
 use crate::{
     api::{
-        ImagePromotion, PROMOTABLE_FROM_ANNOTATION, RECONCILE_ANNOTATION,
+        ImagePromotion, PROMOTABLE_FROM_ANNOTATION,
         names::Digest,
         promotion::{From as Upstreams, ImageStatus},
     },
@@ -21,12 +21,12 @@ use crate::{
         error::{AwsError, Fault},
         images::{Described, ImageRef},
     },
-    control::error::Result,
+    control::{error::Result, managed},
     promotion::{
         facts::{Closed, Image},
         gates::{self, Known, Name, Upstream},
         platform::{self, CONFIG_LIMIT, Manifest, Platforms},
-        scan::{self, Scanned},
+        scan::{self, Scan, Scanned},
         signature::{self, BLOB_LIMIT, BUNDLE_TYPE, Evidence},
     },
 };
@@ -37,6 +37,46 @@ const REMEMBERED: usize = 2_000;
 /// The platforms of images that were read. `Err` is what was read and cannot be made out.
 #[derive(Debug, Default)]
 pub(super) struct Seen(Mutex<HashMap<Digest, Result<Arc<Platforms>, String>>>);
+
+/// How many platforms of one image are judged by the scan gate.
+const MOST_PLATFORMS: usize = 20;
+
+/// How long a scan that was read is used again.
+const RECENT: Duration = Duration::from_mins(1);
+
+/// How many scans are remembered.
+const SCANS: usize = 2_000;
+
+/// Which scan: of which repository and image, and whether its findings were read one by one.
+type ScanKey = (String, Digest, bool);
+
+/// Scans that were read within the last moment.
+#[derive(Debug, Default)]
+pub(crate) struct Scans(Mutex<HashMap<ScanKey, (Instant, Scan)>>);
+
+impl Scans {
+    fn recent(&self, key: &ScanKey) -> Option<Scan> {
+        let scans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (when, scan) = scans.get(key)?;
+        (when.elapsed() < RECENT).then(|| scan.clone())
+    }
+
+    fn note(&self, key: ScanKey, scan: Scan) {
+        let mut scans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if scans.len() >= SCANS {
+            scans.retain(|_, (when, _)| when.elapsed() < RECENT);
+        }
+        if scans.len() < SCANS {
+            scans.insert(key, (Instant::now(), scan));
+        }
+    }
+
+    /// AWS says that the scan of an image has ended or changed.
+    pub(crate) fn forget(&self, digest: &Digest) {
+        let mut scans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        scans.retain(|(_, of, _), _| of != digest);
+    }
+}
 
 impl From<Described> for Image {
     fn from(described: Described) -> Self {
@@ -55,18 +95,22 @@ impl Run<'_> {
     /// a look.
     pub(super) async fn images(&self) -> Result<Arc<Snapshot>> {
         let place = &self.place()?.source;
-        let asked =
-            self.object.annotations().get(RECONCILE_ANNOTATION) != self.written.common.last_handled_reconcile.as_ref();
-        let max_age = match asked {
-            true => Duration::ZERO,
-            // The next look may come a little early.
-            false => self.object.spec.interval.duration().mul_f64(0.8),
-        };
-        Ok(place.connection.catalog(&place.name).get(max_age).await?)
+        let ecr = place.ecr();
+        let listed = self.listed.get_or_try_init(|| async {
+            ecr?;
+            let asked = managed::asked(&self.object) != self.written.common.last_handled_reconcile;
+            let max_age = match asked {
+                true => Duration::ZERO,
+                // The next look may come a little early.
+                false => self.object.spec.interval.duration().mul_f64(0.8),
+            };
+            place.connection.catalog(&place.name).get(max_age).await
+        });
+        Ok(Arc::clone(listed.await?))
     }
 
     pub(super) async fn image(&self, place: &Place, image: ImageRef) -> Result<Option<Image>, AwsError> {
-        let described = place.connection.ecr.describe_image(&place.name, &image).await?;
+        let described = place.ecr()?.describe_image(&place.name, &image).await?;
         Ok(described.map(Image::from))
     }
 
@@ -98,7 +142,7 @@ impl Run<'_> {
         if let Some(known) = known {
             return Ok(known);
         }
-        let ecr = &place.connection.ecr;
+        let ecr = place.ecr()?;
         let Some((_, manifest)) = ecr.manifest(&place.name, digest).await? else {
             return Ok(Err("it is gone".into()));
         };
@@ -157,7 +201,7 @@ impl Run<'_> {
                 Err(_) => self.status.regression.clone(),
             },
         };
-        self.facts.regression = Some((image.digest.clone(), found));
+        self.facts.findings.push((image.digest.clone(), found));
         Ok(())
     }
 
@@ -175,17 +219,32 @@ impl Run<'_> {
         if images.is_empty() {
             images.push((digest.short().to_owned(), digest.clone()));
         }
+        if images.len() > MOST_PLATFORMS {
+            return Err(format!(
+                "it has {} platforms, and at most {MOST_PLATFORMS} are judged; name the ones that count in source.platforms",
+                images.len()
+            ));
+        }
         let mut scans = Vec::with_capacity(images.len());
         for (name, digest) in images {
-            let scan = place
-                .connection
-                .ecr
-                .scan(&place.name, &digest, list)
-                .await
-                .map_err(|error| unread(&error))?;
+            let scan = self.scan(place, &digest, list).await.map_err(|error| unread(&error))?;
             scans.push(Scanned { name, digest, scan });
         }
         Ok(scans)
+    }
+
+    /// The scan of one image, read within the last moment or now: a workload that changes often must not set the pace of our
+    /// calls. An event of a scan makes the next look read it again.
+    async fn scan(&self, place: &Place, digest: &Digest, list: bool) -> Result<Scan, AwsError> {
+        let scans = &self.ctx.world.promoting.scans;
+        let asked = managed::asked(&self.object) != self.written.common.last_handled_reconcile;
+        let key = (place.uri.clone(), digest.clone(), list);
+        if let Some(scan) = scans.recent(&key).filter(|_| !asked) {
+            return Ok(scan);
+        }
+        let scan = place.ecr()?.scan(&place.name, digest, list).await?;
+        scans.note(key, scan.clone());
+        Ok(scan)
     }
 
     /// What speaks for a signature on the image: cosign's older form under a tag, and bundles that refer to it.
@@ -193,7 +252,7 @@ impl Run<'_> {
         let mut evidence = Evidence::default();
         let Ok(way) = &self.way else { return Ok(evidence) };
         let place = &way.source;
-        let (ecr, name) = (&place.connection.ecr, &place.name);
+        let (ecr, name) = (place.ecr()?, &place.name);
         if let Some(tag) = signature::tag(digest)
             && let Some(image) = ecr.describe_image(name, &ImageRef::Tag(tag)).await?
             && let Some((_, manifest)) = ecr.manifest(name, &image.digest).await?

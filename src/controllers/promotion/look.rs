@@ -1,5 +1,7 @@
 //! What the engine asks to be read, read.
 
+use std::time::Duration;
+
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::LabelSelector};
 use kube::{Api, ResourceExt as _, api::ListParams, core::Selector};
@@ -17,7 +19,7 @@ use crate::{
     },
     control::{
         error::{Error, Result},
-        events::News,
+        events::{News, cut},
     },
     promotion::{
         facts::{Origin, Presence, Selection, Storage, TargetFacts},
@@ -32,8 +34,17 @@ use crate::{
 /// How many workloads one selector may mean.
 const SELECTED: u32 = 50;
 
+/// How many workloads one promotion moves; the status lists them all.
+const MOST_TARGETS: usize = 100;
+
+/// The longest name that a status takes.
+const LONGEST_NAME: usize = 250;
+
 /// How many pods of one workload are looked at: enough to find those that fail.
 const PODS: u32 = 500;
+
+/// How long ECR may take to say whether an image is there to which a failed rollout goes back.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How many reads of the apiserver run at once for one promotion.
 const READS: usize = 8;
@@ -122,6 +133,12 @@ impl Run<'_> {
             });
             self.objects.insert(name, (target, object));
         }
+        if facts.len() > MOST_TARGETS {
+            return Err(Error::Refused {
+                what: "find the targets".into(),
+                why: format!("spec.targets means more than {MOST_TARGETS} workloads; use several promotions"),
+            });
+        }
         self.facts.targets = Some(facts);
         Ok(())
     }
@@ -172,61 +189,56 @@ impl Run<'_> {
             .and_then(|object| via::read(target.via, via_ref, &object, &place.runs().uri)))
     }
 
-    /// What the targets run that no promotion has brought there: by digest, or by a tag, which is looked up.
+    /// What the targets run that no promotion has brought there: by the digests in their templates, or else by what the
+    /// nodes say that their pods run. A tag is not looked up: it may have moved since the pods were started.
     async fn look_at_baseline(&mut self) -> Result<()> {
         let facts = self.facts.targets.as_deref().unwrap_or_default();
-        let mut digests = facts
+        let written: Vec<Option<Digest>> = facts
             .iter()
-            .map(|target| target.found.as_ref().and_then(|found| found.digest.clone()));
-        let first = digests.next().flatten();
-        let origin = match first {
-            Some(digest) if digests.all(|other| other.as_ref() == Some(&digest)) => {
-                Origin::Image(self.name_of(&digest).await)
-            }
-            _ => self.by_tag().await?,
+            .map(|target| target.found.as_ref().and_then(|found| found.digest.clone()))
+            .collect();
+        let all = match written.iter().all(Option::is_some) {
+            true => same(written.into_iter()),
+            false => self.running().await?,
         };
-        self.facts.baseline = Some(origin);
+        self.facts.baseline = Some(match all {
+            None => Origin::None,
+            Some(digest) => self.origin(digest).await?,
+        });
         Ok(())
     }
 
-    /// Name and age of an image by the registry, or its digest alone where that does not tell.
-    async fn name_of(&self, digest: &Digest) -> ImageStatus {
-        match self.images().await {
-            Ok(images) => images.image(digest).map(|image| status_of(&image, None)),
-            Err(_) => None,
-        }
-        .unwrap_or_else(|| ledger::nameless(digest.clone()))
-    }
-
-    async fn by_tag(&self) -> Result<Origin> {
+    /// The digest that the nodes say all pods of all targets run in the selected containers.
+    async fn running(&self) -> Result<Option<Digest>> {
         let place = self.place()?;
         let uris = place.uris();
-        let mut tags = Vec::new();
+        let mut digests = Vec::new();
         for (target, object) in self.objects.values() {
-            for container in workload::selected(target, object, &uris) {
-                let tag = uris.iter().find_map(|uri| {
-                    let rest = container.image.strip_prefix(uri.as_str())?;
-                    match rest {
-                        "" => Some("latest"),
-                        rest => rest.strip_prefix(':').filter(|tag| !tag.contains('@')),
-                    }
-                });
-                tags.push(tag.map(str::to_owned));
+            let pods = pods(self.ctx.client.clone(), &place.namespace, object).await?;
+            let selected = workload::selected(target, object, &uris);
+            digests.push(workload::running(&selected, &pods, &uris));
+        }
+        Ok(same(digests.into_iter()))
+    }
+
+    /// An image that was found on the targets. One that the repository does not name by a tag, and that is no index, may be
+    /// the part of an index that one node has pulled: pinned, it would keep the pods from all other platforms.
+    async fn origin(&self, digest: Digest) -> Result<Origin> {
+        let is_written = self.facts.targets.iter().flatten().all(|target| {
+            let found = target.found.as_ref().and_then(|found| found.digest.as_ref());
+            found == Some(&digest)
+        });
+        let image = match self.image(self.place()?.runs(), ImageRef::Digest(digest.clone())).await {
+            Ok(image) => image,
+            Err(_) if is_written => return Ok(Origin::Image(ledger::nameless(digest))),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(match image {
+            Some(image) if is_written || image.is_index || !image.tags.is_empty() => {
+                Origin::Image(status_of(&image, None))
             }
-        }
-        let Some(Some(first)) = tags.first().cloned() else {
-            return Ok(Origin::None);
-        };
-        if tags.iter().any(|tag| tag.as_ref() != Some(&first)) {
-            return Ok(Origin::None);
-        }
-        let Ok(tag) = first.parse::<Tag>() else {
-            return Ok(Origin::None);
-        };
-        let images = self.images().await?;
-        Ok(match images.by_tag(&tag) {
-            Some(image) => Origin::Image(status_of(&image, Some(tag))),
-            None => Origin::None,
+            None if is_written => Origin::Image(ledger::nameless(digest)),
+            Some(_) | None => Origin::None,
         })
     }
 
@@ -300,14 +312,14 @@ impl Run<'_> {
 
     /// Whether an image that is to run again is still there. The registry is asked, but not waited for.
     async fn look_at_presence(&mut self, digest: Digest) -> Result<()> {
-        let place = self.place()?.runs();
-        let asked = match &place.unready {
-            Some(_) => None,
-            None => self.image(place, ImageRef::Digest(digest.clone())).await.ok(),
-        };
-        let presence = match asked {
-            None => Presence::Unknown,
-            Some(image) => presence_of(image.as_ref()),
+        let place = self.place()?;
+        // What is pinned is copied first; what is gone back to must be where it ran.
+        let is_pinned = self.object.spec.pin.as_ref().is_some_and(|pin| pin.digest == digest);
+        let place = if is_pinned { &place.source } else { place.runs() };
+        let asked = self.image(place, ImageRef::Digest(digest.clone()));
+        let presence = match tokio::time::timeout(PATIENCE, asked).await {
+            Ok(Ok(image)) => presence_of(image.as_ref()),
+            Ok(Err(_)) | Err(_) => Presence::Unknown,
         };
         self.facts.presence = Some((digest, presence));
         Ok(())
@@ -315,20 +327,33 @@ impl Run<'_> {
 
     async fn look_for_named(&mut self, name: String) -> Result<()> {
         let place = &self.place()?.source;
-        let found = match (name.parse::<Digest>(), name.parse::<Tag>()) {
-            (Ok(digest), _) => self
-                .image(place, ImageRef::Digest(digest))
-                .await?
-                .map(|image| status_of(&image, None)),
-            (_, Ok(tag)) => {
-                let image = self.image(place, ImageRef::Tag(tag.clone())).await?;
-                image.map(|image| status_of(&image, Some(tag)))
+        let (image, tag) = match (name.parse::<Digest>(), name.parse::<Tag>()) {
+            (Ok(digest), _) => (ImageRef::Digest(digest), None),
+            (_, Ok(tag)) => (ImageRef::Tag(tag.clone()), Some(tag)),
+            (Err(_), Err(wrong)) => {
+                self.facts.named = Some((name, Err(wrong.to_string())));
+                return Ok(());
             }
-            _ => None,
+        };
+        let described = place.ecr()?.describe_image(&place.name, &image).await?;
+        let found = match described {
+            None => Err(format!("the repository has no image {name}")),
+            Some(image) if !image.can_run() => Err(format!("{name} is no image that could run")),
+            Some(image) if image.storage != Storage::Active => Err(format!("{name} is archived; restore it first")),
+            Some(image) => match self.lacks(&image.digest).await? {
+                Some(lacks) if !self.object.spec.source.platforms.is_empty() => Err(format!("{name} {lacks}")),
+                _ => Ok(status_of(&image.into(), tag)),
+            },
         };
         self.facts.named = Some((name, found));
         Ok(())
     }
+}
+
+/// The one digest that all of them are, if so.
+fn same(mut digests: impl Iterator<Item = Option<Digest>>) -> Option<Digest> {
+    let first = digests.next()??;
+    digests.all(|other| other.as_ref() == Some(&first)).then_some(first)
 }
 
 /// Whether an image that the registry tells of, or not, can be pulled.
@@ -400,6 +425,12 @@ async fn read(
         .list(&params)
         .await
         .map_err(Error::kube("list the targets of the promotion"))?;
+    if list.metadata.continue_.is_some_and(|more| !more.is_empty()) {
+        return Err(Error::Refused {
+            what: "find the targets".into(),
+            why: format!("more than {SELECTED} workloads have the labels of one selector; narrow it"),
+        });
+    }
     let mut found: Vec<_> = list
         .items
         .into_iter()
@@ -407,7 +438,8 @@ async fn read(
         .map(|object| entry(object.name_any(), serde_json::to_value(object).ok()))
         .collect();
     if found.is_empty() {
-        let what = format!("any with the labels {selector}");
+        let mut what = format!("any with the labels {selector}");
+        cut(&mut what, LONGEST_NAME);
         found.push(entry(what, None));
     }
     Ok(found)

@@ -11,7 +11,7 @@ pub(crate) mod shared;
 pub(crate) mod triggers;
 mod way;
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use kube::{
@@ -20,21 +20,23 @@ use kube::{
     runtime::controller::Action,
 };
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 use self::way::Way;
 use super::world::World;
 use crate::{
     api::{
-        ImagePromotion, RECONCILE_ANNOTATION,
+        ImagePromotion,
         promotion::{ImagePromotionStatus, Target},
         status::CommonStatus,
     },
+    aws::catalog::Snapshot,
     control::{
         backoff,
         context::Context,
         error::{Error, Result},
         events::News,
-        managed::Driven,
+        managed::{self, Driven},
         plan::Verdict,
         reason::Reason,
         report,
@@ -42,6 +44,7 @@ use crate::{
     promotion::{
         engine::{self, Goal},
         facts::Facts,
+        ledger,
         moves::{Move, Record, Rest, TargetName},
         request,
     },
@@ -59,6 +62,9 @@ const SOON: SignedDuration = SignedDuration::from_secs(10);
 
 /// How often what fails during a rollout is tried at least before the rollout's time is over.
 const TRIES: u32 = 4;
+
+/// How soon what could not be done aside is tried again.
+const AGAIN: SignedDuration = SignedDuration::from_secs(60);
 
 /// How long an object that changed under our hands is left alone before it is looked at afresh.
 const AFRESH: Duration = Duration::from_millis(200);
@@ -149,6 +155,10 @@ struct Run<'a> {
     /// The targets as they were read or written last.
     objects: HashMap<TargetName, (Target, Value)>,
     pods: HashMap<TargetName, Vec<Value>>,
+    /// The images of the source, listed once in a reconcile.
+    listed: OnceCell<Arc<Snapshot>>,
+    /// What could not be done aside, the last of it.
+    failure: Option<Error>,
     /// `Err` where the namespace may not use the repository, or nothing can be said of it now.
     way: Result<Way, Verdict>,
 }
@@ -169,7 +179,16 @@ impl<'a> Run<'a> {
             ctx.world.promoting.wrote(&object);
         }
         let status = object.status.clone().unwrap_or_default();
-        let way = way::find(&object, ctx).await?;
+        let way = match way::find(&object, ctx).await {
+            Ok(way) => way,
+            // It says itself what is wrong with it.
+            Err(error @ Error::UnreadableRegistry { .. }) => Err(Verdict::Waiting {
+                reason: error.reason(),
+                message: error.to_string(),
+                after: SOON.unsigned_abs(),
+            }),
+            Err(error) => return Err(error),
+        };
         Ok(Some(Self {
             ctx,
             api,
@@ -178,6 +197,8 @@ impl<'a> Run<'a> {
             facts: Facts::default(),
             objects: HashMap::new(),
             pods: HashMap::new(),
+            listed: OnceCell::new(),
+            failure: None,
             way,
             object,
         }))
@@ -193,6 +214,7 @@ impl<'a> Run<'a> {
             let verdict = verdict.clone();
             return Ok(self.stopped("Waiting", verdict));
         }
+        self.know_source().await?;
         for _ in 0..MOVES {
             let empty = std::collections::BTreeMap::new();
             let annotations = self.object.metadata.annotations.as_ref().unwrap_or(&empty);
@@ -219,6 +241,25 @@ impl<'a> Run<'a> {
         })
     }
 
+    /// Makes sure that the status speaks of the repository that the spec names.
+    async fn know_source(&mut self) -> Result<()> {
+        let source = self.place()?.source.key();
+        match &self.status.repository {
+            Some(known) if *known == source => {}
+            None => self.status.repository = Some(source),
+            Some(_) => {
+                let mut status = self.status.clone();
+                let told = ledger::leave(&mut status, source);
+                self.record(Record {
+                    status,
+                    told: vec![told],
+                })
+                .await?;
+            }
+        }
+        Ok(())
+    }
+
     fn stopped(&self, phase: &str, verdict: Verdict) -> Rest {
         let mut status = self.status.clone();
         status.phase = Some(phase.to_owned());
@@ -227,7 +268,8 @@ impl<'a> Run<'a> {
     }
 
     /// Writes a status that must be there before anything is done about it.
-    async fn record(&mut self, record: Record) -> Result<()> {
+    async fn record(&mut self, mut record: Record) -> Result<()> {
+        record.status.common.observed_generation = self.object.metadata.generation;
         let good = self.written.last_good.as_ref().map(|image| image.digest.clone());
         self.write(record.status).await?;
         self.status = self.written.clone();
@@ -257,11 +299,15 @@ impl<'a> Run<'a> {
 
     /// Reports how the reconcile ended.
     async fn conclude(&mut self, outcome: Result<Rest>) -> Result<(Verdict, Option<Timestamp>)> {
-        let (mut status, verdict, wake) = match outcome {
-            Ok(rest) => (rest.status, Ok(rest.verdict), rest.wake),
+        let (mut status, verdict, wake, asked_engine) = match outcome {
+            Ok(rest) => {
+                let asked_engine = self.way.is_ok() && !self.object.spec.suspend;
+                (rest.status, Ok(rest.verdict), rest.wake, asked_engine)
+            }
             Err(error) if error.is_stale_object() => return Err(error),
-            Err(error) => (self.status.clone(), Err(error), None),
+            Err(error) => (self.status.clone(), Err(error), None, false),
         };
+        let (verdict, wake) = self.with_failure(verdict, wake);
         if matches!(verdict, Ok(Verdict::NotYet { .. })) {
             return verdict.map(|verdict| (verdict, wake));
         }
@@ -270,13 +316,18 @@ impl<'a> Run<'a> {
         let old = &self.written.common.conditions;
         let conditions = report::conditions(old, &verdict, generation, now);
         let event = report::event(old, &conditions);
-        let suspended = matches!(verdict, Ok(Verdict::Suspended { .. }));
-        let asked = self.object.annotations().get(RECONCILE_ANNOTATION).cloned();
+        // Only what the engine has seen is handled: an edit or a request for a look must not be used up by a look that
+        // failed.
+        let before = self.written.common.clone();
         status.common = CommonStatus {
-            observed_generation: generation,
-            last_handled_reconcile: match suspended {
-                true => self.written.common.last_handled_reconcile.clone(),
-                false => asked,
+            observed_generation: if asked_engine {
+                generation
+            } else {
+                before.observed_generation
+            },
+            last_handled_reconcile: match asked_engine {
+                true => managed::asked(&self.object),
+                false => before.last_handled_reconcile,
             },
             conditions,
         };
@@ -287,6 +338,26 @@ impl<'a> Run<'a> {
             self.ctx.events.tell(self.object.object_ref(&()), news, reason, note);
         }
         verdict.map(|verdict| (verdict, wake))
+    }
+
+    /// What could not be done aside keeps the object from being settled.
+    fn with_failure(
+        &mut self,
+        verdict: Result<Verdict>,
+        wake: Option<Timestamp>,
+    ) -> (Result<Verdict>, Option<Timestamp>) {
+        match (verdict, self.failure.take()) {
+            (Ok(Verdict::Settled { .. }), Some(error)) => {
+                let again = Timestamp::now() + AGAIN;
+                let verdict = Verdict::Waiting {
+                    reason: error.reason(),
+                    message: error.to_string(),
+                    after: AGAIN.unsigned_abs(),
+                };
+                (Ok(verdict), Some(wake.map_or(again, |wake| wake.min(again))))
+            }
+            (verdict, _) => (verdict, wake),
+        }
     }
 
     /// One full status by server-side apply. The uid keeps it from landing on a successor of the same name, the

@@ -7,7 +7,11 @@ use std::{
 
 use kube::ResourceExt as _;
 
-use super::{check::Answers, copying::Copies, images::Seen};
+use super::{
+    check::Answers,
+    copying::Copies,
+    images::{Scans, Seen},
+};
 use crate::api::ImagePromotion;
 
 /// See the module.
@@ -17,6 +21,7 @@ pub(crate) struct Promoting {
     pub(super) copies: Copies,
     pub(super) answers: Answers,
     pub(super) platforms: Seen,
+    pub(crate) scans: Scans,
     /// For Prometheus and hooks. Follows no redirect: where it leads to was not allowed.
     pub(super) http: reqwest::Client,
     pub(crate) settings: Settings,

@@ -96,6 +96,11 @@ impl World {
             // Findings are read whenever they are judged.
             ImageChange::Scanned { .. } => (None, None),
         };
+        if let ImageChange::Scanned { digest } = what
+            && let Ok(digest) = digest.parse()
+        {
+            self.promoting.scans.forget(&digest);
+        }
         let mut images = Vec::new();
         images.extend(tag.and_then(|tag| tag.parse().ok()).map(ImageRef::Tag));
         images.extend(digest.and_then(|digest| digest.parse().ok()).map(ImageRef::Digest));

@@ -17,6 +17,10 @@ use crate::{
         registry::Permission,
         repository::RegistryRef,
     },
+    aws::{
+        client::Ecr,
+        error::{AwsError, Fault},
+    },
     control::{
         context::Context,
         error::{Error, Result},
@@ -46,6 +50,21 @@ pub(super) struct Place {
     pub uri: String,
     /// Why it is not to be asked now. Going back to an image whose digest is known needs no answer.
     pub unready: Option<String>,
+}
+
+impl Place {
+    /// Which repository it is, whatever the objects are called that lead there.
+    pub(super) fn key(&self) -> String {
+        format!("{}/{}/{}", self.connection.registry_id, self.region, self.name)
+    }
+
+    /// ECR, unless it is known not to answer: a way back must not wait behind calls that lead nowhere.
+    pub(super) fn ecr(&self) -> Result<&Ecr, AwsError> {
+        match &self.unready {
+            None => Ok(&self.connection.ecr),
+            Some(why) => Err(AwsError::unanswered("ECR", Fault::Unavailable, why.clone())),
+        }
+    }
 }
 
 impl Way {

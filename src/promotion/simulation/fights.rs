@@ -67,7 +67,19 @@ fn reverts_that_are_far_apart_are_set_back_each_time() {
         world.set_as("app", 1, "argocd-controller", false);
         world.calm();
         world.assert_runs(2);
-        world.now += SignedDuration::from_mins(11);
+        world.now += SignedDuration::from_mins(61);
+    }
+}
+
+#[test]
+fn a_tool_that_writes_back_at_its_interval_contests_a_target_too() {
+    let mut world = one();
+    world.push(2);
+    world.calm();
+    for expected in [Reason::Settled, Reason::Settled, Reason::Contested] {
+        world.set_as("app", 1, "kustomize-controller", false);
+        assert_eq!(world.calm().verdict.reason(), expected);
+        world.now += SignedDuration::from_mins(10);
     }
 }
 
@@ -82,7 +94,7 @@ fn a_fight_that_was_won_is_forgotten_after_a_while() {
     world.fighter = None;
     world.set_as("app", 2, "argocd-controller", false);
     world.calm();
-    world.now += SignedDuration::from_mins(11);
+    world.now += SignedDuration::from_mins(61);
     world.calm();
     world.set_as("app", 1, "argocd-controller", false);
     world.calm();

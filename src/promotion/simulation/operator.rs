@@ -76,7 +76,7 @@ impl World {
             }
             Look::Regression(image) => {
                 let found = self.regressions.get(&image.digest).cloned();
-                facts.regression = Some((image.digest.clone(), found));
+                facts.findings.push((image.digest.clone(), found));
             }
             Look::Presence(digest) => facts.presence = Some((digest.clone(), self.presence(digest))),
             Look::Named(name) => {
@@ -86,7 +86,11 @@ impl World {
                 let found = self.images.iter().find(|image| {
                     image.presence == Presence::There && (image.tag == *name || image.digest.as_str() == name)
                 });
-                facts.named = Some((name.clone(), found.map(|image| self.image(&image.digest))));
+                let found = found.map(|image| self.image(&image.digest));
+                facts.named = Some((
+                    name.clone(),
+                    found.ok_or_else(|| format!("the repository has no image {name}")),
+                ));
             }
             Look::Copy(image) => {
                 let progress = match self.nature(&image.digest) {

@@ -22,16 +22,31 @@ pub enum Behaviour {
 
 /// The rules, in the order in which they were set.
 #[derive(Debug, Default)]
-pub(super) struct Behaviours(Vec<(String, Behaviour)>);
+pub(super) struct Behaviours {
+    rules: Vec<(String, Behaviour)>,
+    /// What a registry would say that a tag is on.
+    digests: Vec<(String, String)>,
+}
 
 impl Behaviours {
     pub(super) fn set(&mut self, image: &str, behaviour: Behaviour) {
-        self.0.retain(|(text, _)| text != image);
-        self.0.push((image.to_owned(), behaviour));
+        self.rules.retain(|(text, _)| text != image);
+        self.rules.push((image.to_owned(), behaviour));
+    }
+
+    pub(super) fn tag(&mut self, image: &str, digest: &str) {
+        self.digests.retain(|(text, _)| text != image);
+        self.digests.push((image.to_owned(), digest.to_owned()));
+    }
+
+    /// The digest of an image that is named by a tag, where it was told.
+    pub(super) fn digest(&self, image: &str) -> Option<&str> {
+        let found = self.digests.iter().find(|(text, _)| text == image)?;
+        Some(&found.1)
     }
 
     pub(super) fn of(&self, image: &str) -> Behaviour {
-        let rule = self.0.iter().rev().find(|(text, _)| image.contains(text));
+        let rule = self.rules.iter().rev().find(|(text, _)| image.contains(text));
         rule.map(|(_, behaviour)| *behaviour).unwrap_or_default()
     }
 }

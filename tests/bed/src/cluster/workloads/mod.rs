@@ -78,6 +78,17 @@ impl Workloads {
     }
 }
 
+impl Workloads {
+    /// From now on, containers whose image is this very reference, which names a tag, say that they run this digest: what a
+    /// node is told by the registry that it pulls from.
+    pub fn tagged(&self, image: &str, digest: &str) {
+        self.behaviours
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .tag(image, digest);
+    }
+}
+
 impl Drop for Workloads {
     fn drop(&mut self) {
         self.serving.abort();

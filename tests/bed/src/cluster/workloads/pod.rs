@@ -103,7 +103,7 @@ fn init_containers(
             Restart::Never => Restart::Never,
         };
         let before = previous_of(each, previous.init_container_statuses.as_ref());
-        let mut status = container::next(each, before, behaviours.of(image(each)), restart, uid, now);
+        let mut status = next(each, before, behaviours, restart, uid, now);
         let ended = ended(&status);
         init.failed = restart == Restart::Never && ended.is_some_and(|ended| ended.exit_code != 0);
         init.done = if sidecar {
@@ -133,7 +133,7 @@ fn containers(
             return container::waiting(each, "PodInitializing");
         }
         let before = previous_of(each, previous.container_statuses.as_ref());
-        container::next(each, before, behaviours.of(image(each)), restart, uid, now)
+        next(each, before, behaviours, restart, uid, now)
     };
     spec.containers.iter().map(next).collect()
 }
@@ -226,6 +226,22 @@ fn set(conditions: &mut Vec<PodCondition>, kind: &str, condition: Condition, now
         Some(at) => drop(conditions.splice(at..=at, iter::once(new))),
         None => conditions.push(new),
     }
+}
+
+/// The next status of a container, its tag resolved where it was told what it is on.
+fn next(
+    each: &Container,
+    before: Option<&ContainerStatus>,
+    behaviours: &Behaviours,
+    restart: Restart,
+    uid: &str,
+    now: Timestamp,
+) -> ContainerStatus {
+    let mut status = container::next(each, before, behaviours.of(image(each)), restart, uid, now);
+    if let (Some(digest), Some((name, _))) = (behaviours.digest(image(each)), status.image_id.split_once('@')) {
+        status.image_id = format!("{name}@{digest}");
+    }
+    status
 }
 
 #[cfg(test)]
