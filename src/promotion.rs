@@ -22,6 +22,7 @@ mod samples;
 pub(crate) mod scan;
 pub(crate) mod select;
 pub(crate) mod signature;
+mod stuck;
 mod targets;
 mod version;
 pub(crate) mod via;

@@ -7,6 +7,7 @@ use super::{
     facts::{Health, Progress, TargetFacts},
     ledger::{self, Start, spoken},
     moves::{Action, Look, Move, Told},
+    stuck,
 };
 use crate::{
     api::{
@@ -156,6 +157,9 @@ fn targets(state: &State<'_>, mut status: ImagePromotionStatus, rollout: &Rollou
             return Targets::Failed(Box::new(status), reason);
         }
         if let Some(moved) = engine::write_back(state, &mut status, target, &rollout.image) {
+            return Targets::Move(Box::new(moved));
+        }
+        if let Some(moved) = stuck::replace(rollout, target) {
             return Targets::Move(Box::new(moved));
         }
         if !runs {

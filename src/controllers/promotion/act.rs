@@ -36,6 +36,7 @@ impl Run<'_> {
             Action::StartCheck { index, rollout, image } => self.start_check(*index, *rollout, image).await,
             Action::Retag { tag, image } => self.retag(tag, image).await,
             Action::Publish(image) => self.publish(image).await,
+            Action::ReplaceStuck { target, pods } => self.replace_stuck(target, pods).await,
         }
     }
 

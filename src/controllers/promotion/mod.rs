@@ -6,6 +6,7 @@ mod copying;
 mod images;
 mod look;
 mod publish;
+mod replace;
 pub(crate) mod shared;
 pub(crate) mod triggers;
 mod way;
