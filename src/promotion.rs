@@ -17,6 +17,7 @@ pub(crate) mod patch;
 pub(crate) mod platform;
 pub(crate) mod pods;
 pub(crate) mod request;
+pub(crate) mod rival;
 #[cfg(test)]
 mod samples;
 pub(crate) mod scan;
