@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use bed::{Behaviour, Cluster, Policy, Workloads, eventually};
+use bed::{Behaviour, Cluster, Operator, Policy, Workloads, eventually};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -32,6 +32,10 @@ pub(super) struct Play {
     pub(super) repository: String,
     /// As it stands in images.
     pub(super) uri: String,
+    /// The operator that is meant to act, for its log.
+    pub(super) operator: &'static Operator,
+    /// The pods of a cluster of its own; the shared one's otherwise.
+    pub(super) workloads: Option<&'static Workloads>,
 }
 
 impl Play {
@@ -57,6 +61,8 @@ impl Play {
             repository: format!("{name}/app"),
             scene,
             uri,
+            operator: &stage.operator,
+            workloads: None,
         })
     }
 
@@ -79,7 +85,11 @@ impl Play {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let hidden = format!("hidden-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let digest = self.push_content(&hidden, &content).await?;
-        workloads(self.scene.stage).await?.behave(&digest, behaviour);
+        let pods = match self.workloads {
+            Some(pods) => pods,
+            None => workloads(self.scene.stage).await?,
+        };
+        pods.behave(&digest, behaviour);
         ensure!(
             self.push_content(tag, &content).await? == digest,
             "the same content has another digest"
@@ -169,7 +179,7 @@ impl Play {
         found.await.with_context(|| {
             format!(
                 "the operator's log ends with:\n{}",
-                tail(&self.scene.stage.operator.process().log())
+                tail(&self.operator.process().log())
             )
         })
     }
@@ -230,7 +240,7 @@ impl Play {
         let object = object.await.with_context(|| {
             format!(
                 "the operator's log ends with:\n{}",
-                tail(&self.scene.stage.operator.process().log())
+                tail(&self.operator.process().log())
             )
         })?;
         Ok(condition(&object, "Ready").cloned().unwrap_or_default())
