@@ -23,6 +23,7 @@ pub(crate) mod platform;
 pub(crate) mod pods;
 pub(crate) mod request;
 mod rest;
+pub(crate) mod rival;
 #[cfg(test)]
 mod samples;
 pub(crate) mod scan;
@@ -30,6 +31,7 @@ pub(crate) mod select;
 pub(crate) mod signature;
 #[cfg(test)]
 mod simulation;
+mod stuck;
 mod targets;
 mod version;
 pub(crate) mod via;

@@ -361,17 +361,15 @@ async fn work(
                 }
             }
             None
-        } => match died {
-            // Without one of them the program would lead and do only half of its work.
-            Some(error) => {
+        } => {
+            if let Some(error) = &died {
+                // Without one of them the program would lead and do only half of its work.
                 tracing::error!(%error, "a controller has died, and the program ends to be started again");
-                false
-            }
-            None => {
+            } else {
                 tracing::info!("stopped");
-                true
             }
-        },
+            died.is_none()
+        }
         () = stopped => {
             tracing::warn!(grace_s = GRACE.as_secs(), "stopped with reconciles still under way");
             false

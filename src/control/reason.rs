@@ -29,6 +29,7 @@ pub(crate) enum Reason {
     Gated,
     TargetMissing,
     TargetOwned,
+    TargetTaken,
     Contested,
     Refused,
     Failed,
@@ -36,7 +37,7 @@ pub(crate) enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the reference page.
-    pub(crate) const ALL: [Self; 26] = [
+    pub(crate) const ALL: [Self; 27] = [
         Self::Settled,
         Self::Observed,
         Self::Suspended,
@@ -60,6 +61,7 @@ impl Reason {
         Self::Gated,
         Self::TargetMissing,
         Self::TargetOwned,
+        Self::TargetTaken,
         Self::Contested,
         Self::Refused,
         Self::Failed,
@@ -193,6 +195,11 @@ impl Reason {
                 "TargetOwned",
                 "A GitOps tool or Helm owns a target, and would write its own image back.",
                 "Do what the message says, and set via of the target.",
+            ),
+            Self::TargetTaken => (
+                "TargetTaken",
+                "An older promotion of the namespace means a container that this one means too.",
+                "Take the container out of spec.targets of one of the two; once the older one is gone or leaves it, this one goes on by itself.",
             ),
             Self::Contested => (
                 "Contested",

@@ -152,6 +152,16 @@ pub(crate) struct Found {
     pub rejected: Vec<Digest>,
     /// Containers whose entry only our field manager owns any more: their owner has removed them.
     pub abandoned: Vec<String>,
+    /// Pods of an earlier template that never go by themselves, and that keep the workload from its image.
+    pub stuck: Vec<StuckPod>,
+}
+
+/// A pod as it was seen: it is deleted as that and as nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StuckPod {
+    pub name: String,
+    pub uid: String,
+    pub resource_version: String,
 }
 
 /// A field manager that is not ours.

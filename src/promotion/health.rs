@@ -30,8 +30,9 @@ pub(crate) fn health(
     let newest = pods::newest(kind, object, pods, selected);
     let restarts = pods::restarts(&newest, limits.since);
     let stuck = pods::stuck(kind, object, pods).into_iter().next();
+    let stuck = stuck.map(|pod| pod["metadata"]["name"].as_str().unwrap_or_default());
     match (judge(kind, object, &newest, limits.max_restarts), stuck) {
-        (Health::Progressing(_), Some(pod)) => (Health::Progressing(of_stuck(&pod)), restarts),
+        (Health::Progressing(_), Some(pod)) => (Health::Progressing(of_stuck(pod)), restarts),
         (health, _) => (health, restarts),
     }
 }

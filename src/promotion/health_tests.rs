@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::promotion::facts::StuckPod;
 use crate::promotion::samples::{deployment, image, pod, selected_app, waiting};
 
 fn look(object: &Value, pods: &[Value]) -> (Health, u32) {
@@ -143,8 +144,9 @@ fn a_pod_that_an_ordered_stateful_set_will_never_replace_is_named() {
     let mut broken = waiting(pod("web-1", &object, &image('b')), "ImagePullBackOff", "", 0);
     broken["metadata"]["labels"]["controller-revision-hash"] = "web-0".into();
     assert!(told(&object, &[broken.clone()]).contains("pod web-1 of an earlier template"));
+    let names = |found: &[&Value]| -> Vec<Value> { found.iter().map(|pod| pod["metadata"]["name"].clone()).collect() };
     assert_eq!(
-        pods::stuck(TargetKind::StatefulSet, &object, &[broken.clone()]),
+        names(&pods::stuck(TargetKind::StatefulSet, &object, &[broken.clone()])),
         ["web-1"]
     );
 
@@ -158,11 +160,43 @@ fn a_pod_that_an_ordered_stateful_set_will_never_replace_is_named() {
     let mut of_another = broken.clone();
     of_another["metadata"]["ownerReferences"][0]["uid"] = "other".into();
     assert!(none(&object, of_another));
+    let mut ready = broken.clone();
+    ready["status"]["conditions"][0]["status"] = "True".into();
+    assert!(none(&object, ready));
     let mut parallel = object.clone();
     parallel["spec"]["podManagementPolicy"] = "Parallel".into();
     assert!(none(&parallel, broken.clone()));
     object["spec"]["updateStrategy"]["rollingUpdate"]["partition"] = 2.into();
     assert!(none(&object, broken));
+}
+
+#[test]
+fn of_stuck_pods_only_those_without_the_workloads_image_are_replaced_and_only_as_they_were_seen() {
+    let object = stateful_set_sample();
+    let selected = selected_app(TargetKind::StatefulSet, &object);
+    let stuck = |app: &str| {
+        let mut pod = waiting(pod("web-1", &object, app), "CrashLoopBackOff", "", 2);
+        pod["metadata"]["labels"]["controller-revision-hash"] = "web-0".into();
+        pod["metadata"]["uid"] = "91ab".into();
+        pod["metadata"]["resourceVersion"] = "77".into();
+        pod
+    };
+    let replaceable = |pod: Value| pods::replaceable(TargetKind::StatefulSet, &object, &[pod], &selected);
+    let expected = StuckPod {
+        name: "web-1".into(),
+        uid: "91ab".into(),
+        resource_version: "77".into(),
+    };
+    assert_eq!(replaceable(stuck(&image('b'))), [expected]);
+    assert_eq!(replaceable(stuck(&image('a'))), [], "it has the workload's image");
+    let mut unknown = stuck(&image('b'));
+    unknown["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+    assert_eq!(replaceable(unknown), []);
+    assert_eq!(
+        pods::replaceable(TargetKind::StatefulSet, &object, &[stuck(&image('b'))], &[]),
+        [],
+        "without a selected container nothing can be said of images"
+    );
 }
 
 #[test]
@@ -295,6 +329,18 @@ fn restarts_of_pods_from_before_the_rollout_do_not_count() {
     // The clocks differ a little.
     assert_eq!(restarted("2026-11-24T12:00:00Z"), 7);
     assert_eq!(restarted("2026-11-23T12:00:00Z"), 0);
+}
+
+#[test]
+fn right_after_a_way_back_pods_of_the_failed_image_say_nothing_about_the_good_one() {
+    let mut object = stateful_set_sample();
+    let failed = waiting(pod("web-1", &object, &image('b')), "CrashLoopBackOff", "", 9);
+    assert_eq!(look(&object, std::slice::from_ref(&failed)).1, 9);
+    // The template is written, and the controller has not seen it yet.
+    object["metadata"]["generation"] = 3.into();
+    let (health, restarts) = look(&object, &[failed]);
+    assert!(matches!(health, Health::Progressing(_)), "{health:?}");
+    assert_eq!(restarts, 0);
 }
 
 #[test]

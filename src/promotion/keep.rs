@@ -82,7 +82,9 @@ pub(super) fn write_back(
     ) {
         return None;
     }
-    if state.had(target, &image.digest) && targets::count_revert(entry, found, state.now) {
+    // Where the owner has not taken up yet what it was to read, the workload is as it was, and nobody wrote to it.
+    let differs = found.digest.as_ref() != Some(&image.digest);
+    if differs && state.had(target, &image.digest) && targets::count_revert(entry, found, state.now) {
         let who = entry.contested_by.clone().unwrap_or_else(|| "Somebody".into());
         let images = found.images.join(", ");
         let note = format!(

@@ -146,6 +146,14 @@ pub(super) fn close(
     );
 }
 
+/// Ends the rollout under way, if there is one, with nothing said against its image: it went no further for a reason that
+/// lies elsewhere. Left as it is, it would be found to have missed its deadline when it could go on.
+pub(crate) fn interrupt(status: &mut ImagePromotionStatus, spec: &ImagePromotionSpec, reason: &str, now: Timestamp) {
+    if let Some(rollout) = status.rollout.take() {
+        close(status, spec, rollout, Outcome::Superseded, reason.to_owned(), now);
+    }
+}
+
 /// Writes an entry at the head of the history.
 pub(super) fn enter(status: &mut ImagePromotionStatus, spec: &ImagePromotionSpec, entry: HistoryEntry) {
     status.history.insert(0, entry);

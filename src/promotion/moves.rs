@@ -10,6 +10,7 @@ use crate::{
         promotion::{ImagePromotionStatus, ImageStatus, TargetKind},
     },
     control::plan::Verdict,
+    promotion::facts::StuckPod,
 };
 
 /// What comes next. Exactly one of these is done; then the engine is asked again.
@@ -69,6 +70,8 @@ pub(crate) enum Action {
     Retag { tag: Tag, image: ImageStatus },
     /// The hook is told of an image.
     Publish(ImageStatus),
+    /// Pods that keep a workload from going back are deleted, each only as it was seen.
+    ReplaceStuck { target: TargetName, pods: Vec<StuckPod> },
 }
 
 /// A workload by kind and name.
@@ -119,6 +122,14 @@ impl fmt::Display for Action {
             Self::StartCopy(image) => write!(f, "copy {} ({})", image.name, image.digest.short()),
             Self::StartCheck { index, image, .. } => write!(f, "start verification {index} of {}", image.name),
             Self::Retag { tag, image } => write!(f, "put the tag {tag} on {} ({})", image.name, image.digest.short()),
+            Self::ReplaceStuck { target, pods } => {
+                let names: Vec<&str> = pods.iter().map(|pod| pod.name.as_str()).collect();
+                write!(
+                    f,
+                    "delete pods {} of {target}, which keep it from going back",
+                    names.join(", ")
+                )
+            }
             Self::Publish(image) => write!(f, "publish {} ({})", image.name, image.digest.short()),
         }
     }

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::{
-    facts::Health,
+    facts::{Health, StuckPod},
     workload::{Selected, cut, digest_of},
 };
 use crate::api::promotion::TargetKind;
@@ -49,16 +49,15 @@ pub(super) fn newest<'a>(kind: TargetKind, object: &Value, pods: &'a [Value], se
 /// The pods of an earlier template that a `StatefulSet` never replaces by itself, by name: with `OrderedReady` it waits for
 /// a pod that is not ready, also where that pod is what a newer template is to mend (Kubernetes' documentation calls the way
 /// out a forced rollback). Such a pod must be deleted.
-pub(crate) fn stuck(kind: TargetKind, object: &Value, pods: &[Value]) -> Vec<String> {
+pub(super) fn stuck<'a>(kind: TargetKind, object: &Value, pods: &'a [Value]) -> Vec<&'a Value> {
     let (spec, status) = (&object["spec"], &object["status"]);
-    let observed = status["observedGeneration"] == object["metadata"]["generation"];
     let ordered = spec["podManagementPolicy"]
         .as_str()
         .is_none_or(|policy| policy == "OrderedReady");
     let rolling = spec["updateStrategy"]["type"]
         .as_str()
         .is_none_or(|type_| type_ == "RollingUpdate");
-    if kind != TargetKind::StatefulSet || !observed || !ordered || !rolling {
+    if kind != TargetKind::StatefulSet || !is_observed(object) || !ordered || !rolling {
         return Vec::new();
     }
     let partition = spec["updateStrategy"]["rollingUpdate"]["partition"]
@@ -74,9 +73,26 @@ pub(crate) fn stuck(kind: TargetKind, object: &Value, pods: &[Value]) -> Vec<Str
             && !pod["metadata"]["deletionTimestamp"].is_string()
             && !is_ready(pod)
     });
-    let mut names: Vec<String> = stuck.map(|pod| name(&pod["metadata"]).to_owned()).collect();
-    names.sort_unstable();
-    names
+    let mut stuck: Vec<&Value> = stuck.collect();
+    stuck.sort_by_key(|pod| name(&pod["metadata"]));
+    stuck
+}
+
+/// Of the pods that are [`stuck`] those that a rollback may delete: none that runs the workload's image already, and which
+/// another edit of the template has outdated.
+pub(super) fn replaceable(kind: TargetKind, object: &Value, pods: &[Value], selected: &[Selected]) -> Vec<StuckPod> {
+    let text = |pod: &Value, field: &str| pod["metadata"][field].as_str().map(str::to_owned);
+    stuck(kind, object, pods)
+        .into_iter()
+        .filter(|pod| !selected.is_empty() && !has_images(pod, selected))
+        .filter_map(|pod| {
+            Some(StuckPod {
+                name: text(pod, "name")?,
+                uid: text(pod, "uid")?,
+                resource_version: text(pod, "resourceVersion")?,
+            })
+        })
+        .collect()
 }
 
 fn ordinal(pod: &Value) -> Option<u64> {
@@ -109,8 +125,19 @@ fn belongs(kind: TargetKind, object: &Value, pod: &Value) -> bool {
 fn is_newest(kind: TargetKind, object: &Value, pod: &Value, selected: &[Selected]) -> bool {
     if kind == TargetKind::StatefulSet {
         let revision = &pod["metadata"]["labels"]["controller-revision-hash"];
-        return revision.is_string() && *revision == object["status"]["updateRevision"];
+        return is_observed(object) && revision.is_string() && *revision == object["status"]["updateRevision"];
     }
+    has_images(pod, selected)
+}
+
+/// Whether the status is that of the newest template. Right after a write its `updateRevision` still names the one before,
+/// and the pods of an image that was just taken back would pass for the newest.
+fn is_observed(object: &Value) -> bool {
+    object["status"]["observedGeneration"] == object["metadata"]["generation"]
+}
+
+/// Whether the pod has the images of the workload in these containers.
+fn has_images(pod: &Value, selected: &[Selected]) -> bool {
     selected.iter().all(|container| {
         let list = if container.init { "initContainers" } else { "containers" };
         let containers = pod["spec"][list].as_array();

@@ -7,6 +7,7 @@ use super::{
     facts::{Health, TargetFacts},
     keep,
     moves::Move,
+    stuck,
 };
 use crate::{
     api::{
@@ -131,6 +132,9 @@ fn one(
             None if is_late && is_written => One::Failed(format!("{what} did not get the image within {timeout}")),
             None => One::Waiting(format!("{what} waits for its owner to take the image up"), until),
         };
+    }
+    if let Some(moved) = stuck::replace(state.facts, rollout, target) {
+        return One::Move(Box::new(moved));
     }
     if let Some(reason) = failed(state, target, &what) {
         return One::Failed(reason);

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{facts::Found, health, owner, ownership};
+use super::{facts::Found, health, owner, ownership, pods};
 use crate::api::{
     REJECTED_ANNOTATION,
     names::Digest,
@@ -71,6 +71,7 @@ pub(crate) fn read(target: &Target, object: &Value, pods: &[Value], repositories
         refused,
         rejected: rejected(object),
         abandoned: ownership::abandoned(kind, object),
+        stuck: pods::replaceable(kind, object, pods, &selected),
     }
 }
 

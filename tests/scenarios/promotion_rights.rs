@@ -397,6 +397,7 @@ fn the_operator_writes_the_status_and_nothing_else_of_a_promotion() -> Result<()
             ("watch", "daemonsets.apps"),
             ("patch", "cronjobs.batch"),
             ("list", "pods"),
+            ("delete", "pods"),
             ("list", "replicasets.apps"),
             ("create", "jobs.batch"),
             ("delete", "jobs.batch"),
@@ -409,7 +410,7 @@ fn the_operator_writes_the_status_and_nothing_else_of_a_promotion() -> Result<()
         }
         for (verb, resource) in [
             ("patch", "pods"),
-            ("delete", "pods"),
+            ("deletecollection", "pods"),
             ("create", "deployments.apps"),
             ("delete", "deployments.apps"),
             ("get", "secrets"),

@@ -58,6 +58,7 @@ impl Run<'_> {
             Action::Withdraw(target) => self.withdraw(target).await,
             Action::Retag { tag, image } => self.retag(tag, image).await,
             Action::Publish(image) => self.publish(image).await,
+            Action::ReplaceStuck { target, pods } => self.replace_stuck(target, pods).await,
             Action::Write { .. } | Action::StartCopy(_) | Action::StartCheck { .. } => Ok(()),
         }
     }

@@ -114,7 +114,9 @@ impl Run<'_> {
                 self.status.published = Some(image.digest.clone());
                 true
             }
-            Action::Withdraw(_) | Action::StartCopy(_) | Action::StartCheck { .. } => false,
+            Action::Withdraw(_) | Action::StartCopy(_) | Action::StartCheck { .. } | Action::ReplaceStuck { .. } => {
+                false
+            }
         }
     }
 }

@@ -84,7 +84,7 @@ impl Run<'_> {
         }
     }
 
-    async fn look_at_targets(&mut self) -> Result<()> {
+    pub(super) async fn look_at_targets(&mut self) -> Result<()> {
         let place = self.place()?;
         let (client, namespace) = (self.ctx.client.clone(), place.namespace.clone());
         let targets = self.object.spec.targets.clone();

@@ -7,6 +7,8 @@ pub(crate) mod foresee;
 mod images;
 mod look;
 mod publish;
+mod replace;
+mod rivals;
 pub(crate) mod shared;
 pub(crate) mod triggers;
 mod way;
@@ -76,6 +78,7 @@ impl Driven for ImagePromotion {
 
     fn gone(uid: &str, ctx: &Context<World>) {
         ctx.world.promoting.forget(uid);
+        rivals::gone(&ctx.world);
     }
 
     async fn drive(self, ctx: &Context<World>) -> (Action, Reason) {
@@ -215,6 +218,13 @@ impl<'a> Run<'a> {
             return Ok(self.stopped("Waiting", verdict));
         }
         self.know_source().await?;
+        self.look_at_targets().await?;
+        if let Some(verdict) = self.rival() {
+            let mut rest = self.stopped("Refused", verdict);
+            let reason = rest.verdict.to_string();
+            ledger::interrupt(&mut rest.status, &self.object.spec, &reason, Timestamp::now());
+            return Ok(rest);
+        }
         for _ in 0..MOVES {
             let empty = std::collections::BTreeMap::new();
             let annotations = self.object.metadata.annotations.as_ref().unwrap_or(&empty);
@@ -271,6 +281,11 @@ impl<'a> Run<'a> {
     async fn record(&mut self, mut record: Record) -> Result<()> {
         record.status.common.observed_generation = self.object.metadata.generation;
         let good = self.written.last_good.as_ref().map(|image| image.digest.clone());
+        let rollout = |status: &ImagePromotionStatus| status.rollout.as_ref().map(|rollout| rollout.id);
+        if rollout(&record.status) != rollout(&self.written) {
+            // Pods are looked at while a rollout is under way, and by when it began.
+            self.facts.targets = None;
+        }
         self.write(record.status).await?;
         self.status = self.written.clone();
         let regarding = self.object.object_ref(&());
@@ -331,8 +346,12 @@ impl<'a> Run<'a> {
             },
             conditions,
         };
+        let is_new = self.written.common.observed_generation != generation;
         if status != self.written {
             self.write(status).await?;
+        }
+        if is_new {
+            self.tell_rivals();
         }
         if let Some((news, reason, note)) = event {
             self.ctx.events.tell(self.object.object_ref(&()), news, reason, note);

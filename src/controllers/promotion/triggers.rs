@@ -38,7 +38,7 @@ pub(crate) type PromotionObject = ObjectRef<DeserializeGuard<ImagePromotion>>;
 
 impl World {
     /// Asks promotions to look again.
-    fn nudge(&self, promotions: Vec<PromotionObject>) {
+    pub(super) fn nudge(&self, promotions: Vec<PromotionObject>) {
         for promotion in promotions {
             // Nobody listens only while the program ends.
             let _ = self.nudges.unbounded_send(promotion);
@@ -46,7 +46,7 @@ impl World {
     }
 
     /// The promotions that fulfil a condition.
-    fn promotions_that(&self, mut are_meant: impl FnMut(&ImagePromotion) -> bool) -> Vec<PromotionObject> {
+    pub(super) fn promotions_that(&self, mut are_meant: impl FnMut(&ImagePromotion) -> bool) -> Vec<PromotionObject> {
         let state = self.promotions.state();
         let meant = state.iter().filter(|guard| guard.0.as_ref().is_ok_and(&mut are_meant));
         meant.map(|guard| ObjectRef::from_obj(guard.as_ref())).collect()
@@ -125,7 +125,7 @@ impl World {
     }
 
     /// The registries and repositories that a promotion reads from and copies to, as far as they are known.
-    fn repositories_of<'p>(
+    pub(super) fn repositories_of<'p>(
         &'p self,
         promotion: &'p ImagePromotion,
     ) -> impl Iterator<Item = (String, RepositoryName)> + 'p {

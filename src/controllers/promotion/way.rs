@@ -222,11 +222,7 @@ fn enter(
         // Promoting writes nothing that only the managing cluster may write.
         Some(Standing::Managing | Standing::Observing | Standing::ManagedElsewhere(_)) => None,
     };
-    let known = connection.inventory.get(&name).map(|record| record.uri.clone());
-    let uri = known.unwrap_or_else(|| {
-        let host = RegistryHost::new(registry.spec.registry_id.clone(), registry.spec.region.clone());
-        format!("{host}/{name}")
-    });
+    let uri = uri(registry, Some(&connection), &name);
     Ok(Place {
         connection,
         region: registry.spec.region.clone(),
@@ -234,6 +230,18 @@ fn enter(
         uri,
         unready,
     })
+}
+
+/// A repository as it stands in images of workloads.
+pub(super) fn uri(registry: &Registry, connection: Option<&Connection>, name: &RepositoryName) -> String {
+    let known = connection.and_then(|connection| connection.inventory.get(name));
+    known.map_or_else(
+        || {
+            let host = RegistryHost::new(registry.spec.registry_id.clone(), registry.spec.region.clone());
+            format!("{host}/{name}")
+        },
+        |record| record.uri.clone(),
+    )
 }
 
 /// The Repository of this name. What the watch does not have is asked of the apiserver.

@@ -164,6 +164,7 @@ impl World {
                 refused: workload.is_owned.then(|| "Argo CD owns it".to_owned()),
                 remedy: "Tell Argo CD to ignore the image.".into(),
                 rejected: workload.rejected.clone(),
+                stuck: Vec::new(),
                 abandoned: if workload.is_abandoned {
                     vec!["old".into()]
                 } else {
@@ -215,6 +216,8 @@ impl World {
                 self.workload(&target.name).is_abandoned = false;
                 self.see_again(&target.name, facts);
             }
+            // The kubelet of this world replaces pods by itself.
+            Action::ReplaceStuck { .. } => {}
             Action::StartCopy(image) => {
                 self.copying.insert(image.digest);
                 facts.copy = None;

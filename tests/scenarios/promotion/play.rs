@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use bed::{Behaviour, Cluster, Policy, Workloads, eventually};
+use bed::{Behaviour, Cluster, Operator, Policy, Workloads, eventually};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -71,6 +71,10 @@ pub(super) struct Play {
     pub(super) repository: String,
     /// As it stands in images.
     pub(super) uri: String,
+    /// The operator that is meant to act, for its log.
+    pub(super) operator: &'static Operator,
+    /// The pods of a cluster of its own; the shared one's otherwise.
+    pub(super) workloads: Option<&'static Workloads>,
 }
 
 impl Play {
@@ -94,8 +98,10 @@ impl Play {
         let uri = settled["status"]["uri"].as_str().context("no uri")?.to_owned();
         Ok(Self {
             repository: format!("{}/app", scene.name),
+            operator: &scene.stage.operator,
             scene,
             uri,
+            workloads: None,
         })
     }
 
@@ -160,8 +166,11 @@ impl Play {
 
     /// Pushes an image that behaves so wherever it runs.
     pub(super) async fn push_bad(&self, tag: &str, behaviour: Behaviour) -> Result<String> {
-        self.push_bad_to(workloads(self.scene.stage).await?, tag, behaviour)
-            .await
+        let pods = match self.workloads {
+            Some(pods) => pods,
+            None => workloads(self.scene.stage).await?,
+        };
+        self.push_bad_to(pods, tag, behaviour).await
     }
 
     /// The same for the pods of another cluster.
@@ -294,7 +303,7 @@ impl Play {
         found.await.with_context(|| {
             format!(
                 "the operator's log ends with:\n{}",
-                tail(&self.scene.stage.operator.process().log())
+                tail(&self.operator.process().log())
             )
         })
     }
@@ -355,7 +364,7 @@ impl Play {
         let object = object.await.with_context(|| {
             format!(
                 "the operator's log ends with:\n{}",
-                tail(&self.scene.stage.operator.process().log())
+                tail(&self.operator.process().log())
             )
         })?;
         Ok(condition(&object, "Ready").cloned().unwrap_or_default())

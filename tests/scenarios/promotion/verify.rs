@@ -300,6 +300,8 @@ fn killed_when_it_has_moved_the_tag_the_operator_knows_it_for_its_own() -> Resul
             repository: "verify-kill/copies".to_owned(),
             scene: play.scene.clone(),
             uri: String::new(),
+            operator: play.operator,
+            workloads: None,
         };
         let first = play.push("1.0.0").await?;
         play.promote(json!({

@@ -3,14 +3,15 @@
 //!
 //! # Caveats
 //! There is no API server and no user interface, and no credentials of repositories: applications are made as objects, by
-//! [`ArgoCd::apply`]. The cluster that it manages is the one it runs for, as the in-cluster address does not lead anywhere.
+//! [`ArgoCd::apply`]. Plain manifests and, by the bed's helm, charts are rendered; there is no kustomize. The cluster that
+//! it manages is the one it runs for, as the in-cluster address does not lead anywhere.
 
 mod application;
 mod repository;
 
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
 
@@ -160,6 +161,8 @@ impl Cluster {
         let verify = directory.join("git-verify-wrapper.sh");
         fs::write(&verify, "#!/bin/sh\n")?;
         fs::set_permissions(&verify, Permissions::from_mode(0o755))?;
+        // Charts are rendered by the helm that it finds.
+        symlink(artifacts::tools().await?.helm, directory.join("helm"))?;
         let (port, metrics) = (self.bed.free_port()?, self.bed.free_port()?);
         let mut command = Command::new(programs.directory.join("argocd-repo-server"));
         command
