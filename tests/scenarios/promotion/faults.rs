@@ -365,7 +365,10 @@ fn a_patch_that_the_apiserver_refuses_is_told_of_and_given_up_in_time() -> Resul
             })
             .await?;
         let reason = status["rejected"][0]["reason"].as_str().unwrap_or_default();
-        ensure!(reason.contains("did not get the image within 8s"), "{reason}");
+        ensure!(
+            reason.contains("could not be written") && reason.contains("on a Friday"),
+            "{reason}"
+        );
         // What is not noted on the Deployment, because that is refused too, is told of.
         let note = play.scene.event("app", "NoteRefused").await?;
         ensure!(note.contains("on a Friday"), "{note}");

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use aws_sdk_ecr::types::ImageIdentifier;
 use bed::{Behaviour, Effect, Fault};
 use serde_json::{Value, json};
@@ -94,6 +94,40 @@ fn a_job_that_fails_takes_the_image_back() -> Result<()> {
         let reason = status["rejected"][0]["reason"].as_str().unwrap_or_default();
         ensure!(reason.contains("verification 0 failed: Job "), "{reason}");
         play.runs(&second).await.map(drop)
+    })
+}
+
+#[test]
+fn a_job_that_a_quota_refuses_is_told_of_and_given_up_in_time() -> Result<()> {
+    run(async |stage| {
+        let play = Play::open(stage, "verify-quota").await?;
+        let mut check = job("checks.example/verify-good");
+        check["timeout"] = json!("8s");
+        let first = play.begin(json!({ "verification": [check] })).await?;
+        let quota = json!({ "apiVersion": "v1", "kind": "ResourceQuota",
+            "metadata": { "name": "no-jobs", "namespace": play.scene.name },
+            "spec": { "hard": { "count/jobs.batch": "0" } } });
+        play.scene.apply(&quota).await?;
+        bed::eventually(super::play::LIMIT, "the quota to hold", async || {
+            let probe = ["create", "job", "probe", "--image=probe", "--dry-run=server"];
+            match play.kubectl(&probe).await {
+                Err(error) if format!("{error:#}").contains("exceeded quota") => Ok(()),
+                Err(error) => Err(error),
+                Ok(_) => Err(anyhow!("it lets a Job through")),
+            }
+        })
+        .await?;
+        let second = play.push("1.1.0").await?;
+        play.look().await?;
+        play.says("exceeded quota: no-jobs").await?;
+        let status = play
+            .until("the second to be taken back", |status| {
+                status["rejected"][0]["digest"] == second.as_str() && status["rollout"].is_null()
+            })
+            .await?;
+        let reason = status["rejected"][0]["reason"].as_str().unwrap_or_default();
+        ensure!(reason.contains("verification 0 did not succeed within 8s"), "{reason}");
+        play.runs(&first).await.map(drop)
     })
 }
 
