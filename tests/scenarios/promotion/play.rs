@@ -117,7 +117,18 @@ impl Play {
     /// Pushes an image of its own content and gives its digest.
     pub(super) async fn push(&self, tag: &str) -> Result<String> {
         let content = format!("{} {tag}", self.scene.name);
-        self.push_content(tag, &content).await
+        let digest = self.push_content(tag, &content).await?;
+        // What a node would be told by the registry that it pulls the tag from.
+        self.pods().await?.tagged(&format!("{}:{tag}", self.uri), &digest);
+        Ok(digest)
+    }
+
+    /// The pods of the cluster that the play is on.
+    async fn pods(&self) -> Result<&'static Workloads> {
+        match self.workloads {
+            Some(pods) => Ok(pods),
+            None => workloads(self.scene.stage).await,
+        }
     }
 
     pub(super) async fn push_content(&self, tag: &str, content: &str) -> Result<String> {
@@ -166,11 +177,7 @@ impl Play {
 
     /// Pushes an image that behaves so wherever it runs.
     pub(super) async fn push_bad(&self, tag: &str, behaviour: Behaviour) -> Result<String> {
-        let pods = match self.workloads {
-            Some(pods) => pods,
-            None => workloads(self.scene.stage).await?,
-        };
-        self.push_bad_to(pods, tag, behaviour).await
+        self.push_bad_to(self.pods().await?, tag, behaviour).await
     }
 
     /// The same for the pods of another cluster.

@@ -106,6 +106,8 @@ async fn begin(stage: &Stage) -> Result<Act<'_>> {
     stage.example("06-promotion/repository.yaml").await?;
     stage.reason("team-a", "app", "Settled").await?;
     let digest = act.push("v1.0.0").await?;
+    // What a node would be told by the registry that it pulls the tag from.
+    act.workloads.tagged(&format!("{URI}:v1.0.0"), &digest);
     stage.example("06-promotion/deployment.yaml").await?;
     stage
         .kubectl(&["-n", "team-a", "rollout", "status", "deployment/app", "--timeout=30s"])
