@@ -53,6 +53,8 @@ struct Listing {
 struct State {
     /// Nothing until the repository was first listed.
     seen: Option<Seen>,
+    /// When something last changed that was not read: a listing that began before is not enough.
+    doubted: Option<Instant>,
     /// While a listing is under way.
     meanwhile: Option<Meanwhile>,
 }
@@ -138,6 +140,11 @@ impl Catalog {
         answer
     }
 
+    /// More has changed than is to be read one by one: whoever asks next gets a new listing.
+    pub(crate) fn doubt(&self) {
+        self.write().doubted = Some(Instant::now());
+    }
+
     /// Reads one image again, of which was heard that it was pushed, tagged, archived or deleted. Does nothing before
     /// the first listing, which will see it anyway.
     pub(crate) async fn changed(&self, image: &ImageRef) -> Result<(), AwsError> {
@@ -169,7 +176,8 @@ impl Catalog {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let seen = state.seen.as_ref()?;
         // Saturates: a listing that ended after the question is of no age.
-        (asked.duration_since(seen.at) <= max_age).then(|| Arc::clone(&seen.snapshot))
+        let is_enough = state.doubted.is_none_or(|doubted| seen.at > doubted);
+        (is_enough && asked.duration_since(seen.at) <= max_age).then(|| Arc::clone(&seen.snapshot))
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, State> {

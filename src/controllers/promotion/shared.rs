@@ -6,6 +6,7 @@ use std::{
 };
 
 use kube::ResourceExt as _;
+use tokio::sync::Semaphore;
 
 use super::{
     check::Answers,
@@ -15,7 +16,7 @@ use super::{
 use crate::api::ImagePromotion;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Promoting {
     objects: Mutex<HashMap<String, Remembered>>,
     pub(super) copies: Copies,
@@ -24,8 +25,13 @@ pub(crate) struct Promoting {
     pub(crate) scans: Scans,
     /// For Prometheus and hooks. Follows no redirect: where it leads to was not allowed.
     pub(super) http: reqwest::Client,
+    /// Reads of single images of which events told.
+    pub(crate) reads: Arc<Semaphore>,
     pub(crate) settings: Settings,
 }
+
+/// How many of these run at once.
+const READS: usize = 64;
 
 /// What the installation allows promotions.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +48,21 @@ struct Remembered {
     resource_version: Option<String>,
     /// The last rollout that the metrics were told of.
     ended: Option<u64>,
+}
+
+impl Default for Promoting {
+    fn default() -> Self {
+        Self {
+            objects: Mutex::default(),
+            copies: Copies::default(),
+            answers: Answers::default(),
+            platforms: Seen::default(),
+            scans: Scans::default(),
+            http: reqwest::Client::default(),
+            reads: Arc::new(Semaphore::new(READS)),
+            settings: Settings::default(),
+        }
+    }
 }
 
 impl Promoting {

@@ -108,7 +108,16 @@ impl World {
             .connection(registry)
             .and_then(|connection| connection.known_catalog(repository));
         let nudges = self.nudges.clone();
+        let Ok(turn) = Arc::clone(&self.promoting.reads).try_acquire_owned() else {
+            // A flood: one listing instead of a read for each message.
+            if let Some(catalog) = catalog {
+                catalog.doubt();
+            }
+            self.nudge(meant);
+            return;
+        };
         tokio::spawn(async move {
+            let _turn = turn;
             if let Some(catalog) = catalog {
                 for image in images {
                     if let Err(error) = catalog.changed(&image).await {

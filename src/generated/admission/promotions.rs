@@ -1,6 +1,8 @@
 //! Who may write an `ImagePromotion`: those only who may themselves do what it has the operator do. Otherwise the
 //! operator's rights would be everybody's.
 
+use crate::api::PROMOTABLE_FROM_ANNOTATION;
+
 use super::{Policy, Refusal, Rule, requests};
 
 /// A right that a promotion lends to whoever writes it.
@@ -85,6 +87,11 @@ impl Right {
     }
 }
 
+/// The owners of an object, which may have none.
+fn owners(object: &str) -> String {
+    format!("has({object}.metadata.ownerReferences) ? {object}.metadata.ownerReferences : []")
+}
+
 pub(super) fn policy() -> Policy {
     let mut rules = vec![Rule::new(
         Refusal::Invalid,
@@ -106,11 +113,18 @@ pub(super) fn policy() -> Policy {
                 "old",
                 format!("oldObject == null ? {{}} : {}", requests::annotations("oldObject")),
             ),
-            // Whether what runs may change by this: labels and other annotations are anybody's to write.
+            ("owners", owners("object")),
+            (
+                "formerOwners",
+                format!("oldObject == null ? [] : {}", owners("oldObject")),
+            ),
+            // Whether what runs may change by this, or who may follow it, or what it is deleted with: labels and other
+            // annotations are anybody's to write.
             (
                 "steers",
                 format!(
-                    "oldObject == null || object.spec != oldObject.spec || {}.exists(key, {})",
+                    "oldObject == null || object.spec != oldObject.spec || variables.owners != variables.formerOwners || \
+                     ({} + ['{PROMOTABLE_FROM_ANNOTATION}']).exists(key, {})",
                     requests::keys(|name| name != "approve"),
                     requests::IS_NEW
                 ),
