@@ -67,17 +67,24 @@ fn promotions(client: &Client) -> Api<DynamicObject> {
     )
 }
 
-/// Creates Deployments that run these images already, and their promotions.
-pub(super) async fn apply(client: &Client, pairs: &[(Pair, String)]) -> Result<()> {
-    let (deployments, promotions) = (&deployments(client), &promotions(client));
+/// Creates Deployments that run these images.
+pub(super) async fn apply_deployments(client: &Client, pairs: &[(&Pair, String)]) -> Result<()> {
+    let api = &deployments(client);
     for_each(pairs, async |(pair, image)| {
-        let context = || format!("applying {}", pair.name);
-        let (deployment, promotion) = (pair.deployment(image), pair.promotion());
-        let params = PostParams::default();
-        let created = deployments.create(&params, &serde_json::from_value(deployment)?).await;
-        created.with_context(context)?;
-        let created = promotions.create(&params, &serde_json::from_value(promotion)?).await;
-        created.map(drop).with_context(context)
+        let object = serde_json::from_value(pair.deployment(image))?;
+        let created = api.create(&PostParams::default(), &object).await;
+        created.map(drop).with_context(|| format!("applying {}", pair.name))
+    })
+    .await
+}
+
+/// Creates their promotions.
+pub(super) async fn apply_promotions(client: &Client, pairs: &[Pair]) -> Result<()> {
+    let api = &promotions(client);
+    for_each(pairs, async |pair| {
+        let object = serde_json::from_value(pair.promotion())?;
+        let created = api.create(&PostParams::default(), &object).await;
+        created.map(drop).with_context(|| format!("applying {}", pair.name))
     })
     .await
 }

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 const WATCH_SECONDS: u32 = 7_200;
 
 /// What is kept of an object.
-pub(super) trait Kept: Default + Clone + Send + Sync + 'static {
+pub(super) trait Kept: std::fmt::Debug + Default + Clone + Send + Sync + 'static {
     /// Takes in how the object is, as it came at this time.
     fn take(&mut self, object: &Value, at: Instant);
 }
@@ -63,7 +63,10 @@ impl<T: Kept> View<T> {
         match tokio::time::timeout(limit, looking).await {
             Ok(Ok(_)) => {}
             Ok(Err(_)) => bail!("the watch ended that was to show {what} of {name}"),
-            Err(_) => bail!("waited {limit:?} for {what} of {name}"),
+            Err(_) => bail!(
+                "waited {limit:?} for {what} of {name}; there is {:#?}",
+                self.seen.borrow().get(name)
+            ),
         }
         match result {
             Some(result) => Ok(result),
@@ -91,13 +94,20 @@ fn take<T: Kept>(all: &mut BTreeMap<String, T>, event: &WatchEvent<Value>, at: I
     }
 }
 
-/// When each image of a Deployment's first container was seen first.
+/// When each image of a Deployment's first container was seen first, and whether all its pods are available.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Images(BTreeMap<String, Instant>);
+pub(super) struct Images {
+    seen: BTreeMap<String, Instant>,
+    available: bool,
+}
 
 impl Images {
     pub(super) fn first_seen(&self, image: &str) -> Option<Instant> {
-        self.0.get(image).copied()
+        self.seen.get(image).copied()
+    }
+
+    pub(super) fn are_available(&self) -> bool {
+        self.available
     }
 }
 
@@ -105,10 +115,15 @@ impl Kept for Images {
     fn take(&mut self, object: &Value, at: Instant) {
         let image = object.pointer("/spec/template/spec/containers/0/image");
         if let Some(image) = image.and_then(Value::as_str)
-            && !self.0.contains_key(image)
+            && !self.seen.contains_key(image)
         {
-            self.0.insert(image.to_owned(), at);
+            self.seen.insert(image.to_owned(), at);
         }
+        let (spec, status) = (&object["spec"], &object["status"]);
+        let has = |count: &str| status[count].as_u64().unwrap_or_default() == spec["replicas"].as_u64().unwrap_or(1);
+        let observed = status["observedGeneration"].is_u64();
+        self.available =
+            observed && status["observedGeneration"] == object["metadata"]["generation"] && has("availableReplicas");
     }
 }
 
@@ -156,6 +171,21 @@ mod tests {
         assert_eq!(images.first_seen("a"), Some(start));
         assert_eq!(images.first_seen("b"), Some(start + Duration::from_secs(1)));
         assert_eq!(images.first_seen("c"), None);
+    }
+
+    #[test]
+    fn a_deployment_is_available_once_the_controller_says_so_of_its_generation() {
+        let mut images = Images::default();
+        for (observed, available, expected) in [(json!(null), 0, false), (json!(1), 2, false), (json!(2), 2, true)] {
+            images.take(
+                &json!({
+                    "metadata": { "generation": 2 }, "spec": { "replicas": 2 },
+                    "status": { "observedGeneration": observed, "availableReplicas": available },
+                }),
+                Instant::now(),
+            );
+            assert_eq!(images.are_available(), expected);
+        }
     }
 
     #[test]

@@ -89,19 +89,26 @@ impl World {
         format!("{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{name}@{digest}")
     }
 
-    /// Creates them at the newest version, and waits until the promotions have found that nothing is to be done.
+    /// Creates Deployments of the newest version and, once their pods are there, their promotions; waits until these have
+    /// found that nothing is to be done.
     pub(super) async fn apply(&self, pairs: &[Pair]) -> Result<()> {
-        let with_image = |pair: &Pair| {
-            let image = Self::image(pair.repository, &self.newest(pair.repository)?);
-            Ok((pair.clone(), image))
-        };
-        let all = pairs.iter().map(with_image).collect::<Result<Vec<_>>>()?;
-        objects::apply(&self.stage.client, &all).await?;
+        let mut all = Vec::with_capacity(pairs.len());
+        for pair in pairs {
+            all.push((pair, Self::image(pair.repository, &self.newest(pair.repository)?)));
+        }
+        objects::apply_deployments(&self.stage.client, &all).await?;
+        for pair in pairs {
+            let available = |images: &Images| images.are_available().then_some(());
+            self.deployments
+                .until(LIMIT, &pair.name, "available pods", available)
+                .await?;
+        }
+        objects::apply_promotions(&self.stage.client, pairs).await?;
         self.rest(pairs).await
     }
 
     /// Waits until each of them is at the newest version and nothing is under way.
-    pub(super) async fn rest(&self, pairs: &[Pair]) -> Result<()> {
+    async fn rest(&self, pairs: &[Pair]) -> Result<()> {
         for pair in pairs {
             let newest = self.newest(pair.repository)?;
             self.rests_on(&pair.name, &newest).await?;
