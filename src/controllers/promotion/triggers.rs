@@ -24,11 +24,11 @@ use super::super::world::{Hint, World};
 use crate::{
     api::{
         ImagePromotion, Repository,
-        names::RepositoryName,
+        names::{RepositoryName, Tag},
         promotion::{RepositoryRef, TargetKind},
         repository::RegistryRef,
     },
-    aws::images::ImageRef,
+    aws::{catalog::Catalog, error::AwsError, images::ImageRef},
     control::context::Context,
     events::message::ImageChange,
 };
@@ -96,21 +96,18 @@ impl World {
             // Findings are read whenever they are judged.
             ImageChange::Scanned { .. } => (None, None),
         };
-        let mut images = Vec::new();
-        images.extend(tag.and_then(|tag| tag.parse().ok()).map(ImageRef::Tag));
-        images.extend(digest.and_then(|digest| digest.parse().ok()).map(ImageRef::Digest));
+        let digest = digest.and_then(|digest| digest.parse().ok()).map(ImageRef::Digest);
+        let tag: Option<Tag> = tag.and_then(|tag| tag.parse().ok());
         let catalog = self
             .connection(registry)
             .and_then(|connection| connection.known_catalog(repository));
         let nudges = self.nudges.clone();
         tokio::spawn(async move {
-            if let Some(catalog) = catalog {
-                for image in images {
-                    if let Err(error) = catalog.changed(&image).await {
-                        // The next listing shows it.
-                        tracing::warn!(%error, "an image of which an event told could not be read");
-                    }
-                }
+            if let Some(catalog) = catalog
+                && let Err(error) = read_again(&catalog, digest, tag).await
+            {
+                // The next listing shows it.
+                tracing::warn!(%error, "an image of which an event told could not be read");
             }
             for promotion in meant {
                 // Nobody listens only while the program ends.
@@ -172,6 +169,20 @@ impl World {
             })
         });
         self.nudge(followers);
+    }
+}
+
+/// Reads what an event names: an image, and where that does not have the tag, whatever the tag is on.
+async fn read_again(catalog: &Catalog, digest: Option<ImageRef>, tag: Option<Tag>) -> Result<(), AwsError> {
+    let image = match digest {
+        Some(digest) => catalog.changed(&digest).await?,
+        None => None,
+    };
+    match tag {
+        Some(tag) if !image.is_some_and(|image| image.tags.contains(&tag)) => {
+            catalog.changed(&ImageRef::Tag(tag)).await.map(drop)
+        }
+        _ => Ok(()),
     }
 }
 

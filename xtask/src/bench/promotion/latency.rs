@@ -88,8 +88,7 @@ async fn wait(world: &World, pair: &Pair, version: &str) -> Result<f64> {
 
 /// With the distribution of some waits.
 pub(super) fn measured(figures: Figures, waits: &[f64]) -> Measured {
-    let mut sorted = waits.to_vec();
-    sorted.sort_by(f64::total_cmp);
+    let sorted = sorted(waits);
     let count = u32::try_from(waits.len()).unwrap_or(u32::MAX);
     let measured = Measured { count, figures };
     measured
@@ -98,6 +97,16 @@ pub(super) fn measured(figures: Figures, waits: &[f64]) -> Measured {
         .with("p99_seconds", rounded(percentile(&sorted, 99)))
         .with("max_seconds", rounded(percentile(&sorted, 100)))
         .with("count", count)
+}
+
+fn sorted(waits: &[f64]) -> Vec<f64> {
+    let mut sorted = waits.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted
+}
+
+pub(super) fn median(waits: &[f64]) -> f64 {
+    rounded(percentile(&sorted(waits), 50))
 }
 
 /// The smallest value that so many of a hundred do not exceed.
@@ -113,8 +122,10 @@ mod tests {
     #[test]
     fn a_percentile_is_a_value_that_was_measured() {
         let hundred: Vec<f64> = (1..=100).map(f64::from).collect();
-        let of = |percent| percentile(&hundred, percent);
-        assert!([50, 95, 99, 100].map(of) == [50.0, 95.0, 99.0, 100.0]);
-        assert!(percentile(&[3.0], 95) == 3.0 && percentile(&[1.0, 2.0], 50) == 1.0);
+        let is = |sorted: &[f64], percent, expected: f64| (percentile(sorted, percent) - expected).abs() < f64::EPSILON;
+        for (percent, expected) in [(50, 50.0), (95, 95.0), (99, 99.0), (100, 100.0)] {
+            assert!(is(&hundred, percent, expected), "{percent}");
+        }
+        assert!(is(&[3.0], 95, 3.0) && is(&[1.0, 2.0], 50, 1.0) && is(&[], 50, 0.0));
     }
 }

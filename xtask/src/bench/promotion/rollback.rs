@@ -10,6 +10,7 @@ use super::super::figures::Figures;
 use super::latency;
 use super::objects::{self, Pair};
 use super::report::Measured;
+use super::view::Standing;
 use super::world::{LIMIT, World};
 
 /// Whose repositories no other phase pushes to.
@@ -39,14 +40,17 @@ pub(super) async fn measure(world: &World) -> Result<Measured> {
         tokio::time::sleep_until((start + PACE * turn).into()).await;
         fail(world, pair).await
     });
-    let waits = try_join_all(turns).await?;
+    let (waits, backs): (Vec<f64>, Vec<f64>) = try_join_all(turns).await?.into_iter().unzip();
     let figures = Figures::between(&before, &world.stage.reading().await?);
     world.delete(&pairs).await?;
-    Ok(latency::measured(figures, &waits).with("replicas", 2))
+    Ok(latency::measured(figures, &waits)
+        .with("replicas", 2)
+        .with("p50_seconds_from_rejection", latency::median(&backs)))
 }
 
-/// Pushes an image that crashes; gives the time from the end of the push until all is as before and the image rejected.
-async fn fail(world: &World, pair: &Pair) -> Result<f64> {
+/// Pushes an image that crashes; gives the time from the end of the push until it is rejected and all is as before, and how
+/// much of that came after the rejection. What comes before it is the crash loop: it takes `maxRestarts` and one more.
+async fn fail(world: &World, pair: &Pair) -> Result<(f64, f64)> {
     let good = world.newest(pair.repository)?;
     let content = format!("{} crashes", pair.name);
     // What it does must be settled before it is a candidate.
@@ -54,14 +58,15 @@ async fn fail(world: &World, pair: &Pair) -> Result<f64> {
     world.workloads.behave(&digest, Behaviour::Crash);
     world.push_content(pair.repository, "1.1.0", &content).await?;
     let pushed = Instant::now();
+    let rejects = |standing: &Standing| standing.has_rejected(&digest).then_some(());
     world
         .promotions
-        .until(LIMIT, &pair.name, "the rejection", |standing| {
-            (standing.has_rejected(&digest) && standing.rests_on(&good)).then_some(())
-        })
+        .until(LIMIT, &pair.name, "the rejection", rejects)
         .await?;
+    let rejected = Instant::now();
+    world.rests_on(&pair.name, &good).await?;
     run_all(world, pair, &World::image(pair.repository, &good)).await?;
-    Ok(pushed.elapsed().as_secs_f64())
+    Ok((pushed.elapsed().as_secs_f64(), rejected.elapsed().as_secs_f64()))
 }
 
 /// Waits until all pods run this image and are ready.
