@@ -1,19 +1,18 @@
 //! Objects as a watch shows them, for many who wait for different ones of them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use futures::TryStreamExt as _;
+use futures::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use http::Request;
-use kube::Client;
 use kube::core::WatchEvent;
+use kube::{Client, Error};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Longer than any phase; without it the apiserver ends a watch after some minutes.
+/// Longer than most phases; without it the apiserver ends a watch after some minutes.
 const WATCH_SECONDS: u32 = 7_200;
 
 /// What is kept of an object.
@@ -24,23 +23,28 @@ pub(super) trait Kept: std::fmt::Debug + Default + Clone + Send + Sync + 'static
 
 /// All objects of a kind in a namespace.
 pub(super) struct View<T> {
-    seen: watch::Receiver<Arc<BTreeMap<String, T>>>,
+    seen: watch::Receiver<BTreeMap<String, T>>,
     following: JoinHandle<()>,
 }
 
 impl<T: Kept> View<T> {
-    /// Follows a collection, such as `/apis/apps/v1/namespaces/a/deployments`.
+    /// Follows a collection, such as `/apis/apps/v1/namespaces/a/deployments`. A watch that ends is begun again, which
+    /// shows all objects anew.
     pub(super) async fn follow(client: &Client, collection: &str) -> Result<Self> {
-        let url = format!("{collection}?watch=true&resourceVersion=0&timeoutSeconds={WATCH_SECONDS}");
-        let events = client
-            .request_events::<Value>(Request::get(url).body(Vec::new())?)
-            .await?;
-        let (sender, seen) = watch::channel(Arc::default());
+        let (client, collection) = (client.clone(), collection.to_owned());
+        let mut events = watch(&client, &collection).await?;
+        let (sender, seen) = watch::channel(BTreeMap::default());
         let following = tokio::spawn(async move {
-            let mut events = std::pin::pin!(events);
-            while let Ok(Some(event)) = events.try_next().await {
-                let at = Instant::now();
-                sender.send_modify(|all| take(Arc::make_mut(all), &event, at));
+            loop {
+                while let Ok(Some(event)) = events.try_next().await {
+                    let at = Instant::now();
+                    sender.send_modify(|all| take(all, &event, at));
+                }
+                match watch(&client, &collection).await {
+                    Ok(again) => events = again,
+                    // Who waits is told that the watch has ended.
+                    Err(_) => return,
+                }
             }
         });
         Ok(Self { seen, following })
@@ -79,6 +83,14 @@ impl<T> Drop for View<T> {
     fn drop(&mut self) {
         self.following.abort();
     }
+}
+
+async fn watch(client: &Client, collection: &str) -> Result<BoxStream<'static, Result<WatchEvent<Value>, Error>>> {
+    let url = format!("{collection}?watch=true&resourceVersion=0&timeoutSeconds={WATCH_SECONDS}");
+    let events = client
+        .request_events::<Value>(Request::get(url).body(Vec::new())?)
+        .await?;
+    Ok(events.boxed())
 }
 
 fn take<T: Kept>(all: &mut BTreeMap<String, T>, event: &WatchEvent<Value>, at: Instant) {
