@@ -145,20 +145,24 @@ impl Catalog {
         self.write().doubted = Some(Instant::now());
     }
 
-    /// Reads one image again, of which was heard that it was pushed, tagged, archived or deleted. Does nothing before
-    /// the first listing, which will see it anyway.
-    pub(crate) async fn changed(&self, image: &ImageRef) -> Result<(), AwsError> {
+    /// Reads one image again, of which was heard that it was pushed, tagged, archived or deleted, and gives it if it is
+    /// there. Does nothing before the first listing, which will see it anyway.
+    pub(crate) async fn changed(&self, image: &ImageRef) -> Result<Option<Image>, AwsError> {
         let began = Instant::now();
         {
             let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
             if state.seen.is_none() && state.meanwhile.is_none() {
-                return Ok(());
+                return Ok(None);
             }
         }
         let change = match (self.ecr.describe_image(&self.repository, image).await?, image) {
             (Some(described), _) => Change::Found(Record::new(&described)),
             (None, ImageRef::Digest(digest)) => Change::NoDigest(digest.to_bytes()),
             (None, ImageRef::Tag(tag)) => Change::NoTag(tag.clone()),
+        };
+        let found = match &change {
+            Change::Found(record) => Some(record.image()),
+            Change::NoDigest(_) | Change::NoTag(_) => None,
         };
         let mut state = self.write();
         if let Some(seen) = &mut state.seen {
@@ -169,7 +173,7 @@ impl Catalog {
         {
             meanwhile.changes.push(change);
         }
-        Ok(())
+        Ok(found)
     }
 
     fn seen_since(&self, asked: Instant, max_age: Duration) -> Option<Arc<Snapshot>> {

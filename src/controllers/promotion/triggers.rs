@@ -24,11 +24,11 @@ use super::super::world::{Hint, World};
 use crate::{
     api::{
         ImagePromotion, Repository,
-        names::RepositoryName,
+        names::{RepositoryName, Tag},
         promotion::{RepositoryRef, TargetKind},
         repository::RegistryRef,
     },
-    aws::images::ImageRef,
+    aws::{catalog::Catalog, error::AwsError, images::ImageRef},
     control::context::Context,
     events::message::ImageChange,
 };
@@ -101,9 +101,8 @@ impl World {
         {
             self.promoting.scans.forget(&digest);
         }
-        let mut images = Vec::new();
-        images.extend(tag.and_then(|tag| tag.parse().ok()).map(ImageRef::Tag));
-        images.extend(digest.and_then(|digest| digest.parse().ok()).map(ImageRef::Digest));
+        let digest = digest.and_then(|digest| digest.parse().ok()).map(ImageRef::Digest);
+        let tag: Option<Tag> = tag.and_then(|tag| tag.parse().ok());
         let catalog = self
             .connection(registry)
             .and_then(|connection| connection.known_catalog(repository));
@@ -118,13 +117,11 @@ impl World {
         };
         tokio::spawn(async move {
             let _turn = turn;
-            if let Some(catalog) = catalog {
-                for image in images {
-                    if let Err(error) = catalog.changed(&image).await {
-                        // The next listing shows it.
-                        tracing::warn!(%error, "an image of which an event told could not be read");
-                    }
-                }
+            if let Some(catalog) = catalog
+                && let Err(error) = read_again(&catalog, digest, tag).await
+            {
+                // The next listing shows it.
+                tracing::warn!(%error, "an image of which an event told could not be read");
             }
             for promotion in meant {
                 // Nobody listens only while the program ends.
@@ -186,6 +183,20 @@ impl World {
             })
         });
         self.nudge(followers);
+    }
+}
+
+/// Reads what an event names: an image, and where that does not have the tag, whatever the tag is on.
+async fn read_again(catalog: &Catalog, digest: Option<ImageRef>, tag: Option<Tag>) -> Result<(), AwsError> {
+    let image = match digest {
+        Some(digest) => catalog.changed(&digest).await?,
+        None => None,
+    };
+    match tag {
+        Some(tag) if !image.is_some_and(|image| image.tags.contains(&tag)) => {
+            catalog.changed(&ImageRef::Tag(tag)).await.map(drop)
+        }
+        _ => Ok(()),
     }
 }
 

@@ -38,7 +38,9 @@ mod rights;
 mod tasks;
 mod wait;
 
-pub use aws::{Aws, Call, Calls, Deletion, Effect, Fault, FaultState, Image, Moment, Policy, Principal, Queue};
+pub use aws::{
+    Aws, BlobWay, Call, Calls, Deletion, Effect, Fault, FaultState, Image, Moment, Policy, Principal, Queue,
+};
 pub use bed::{Bed, Output};
 pub use clone::root;
 pub use cluster::{

@@ -90,7 +90,8 @@ impl Theatre {
 
     async fn start(stage: &'static Stage) -> Result<Self> {
         let cluster = stage.bare_cluster("via").await?;
-        let values = json!({ "ownerId": OWNER, "promotion": { "via": { "flux": true, "argoCD": true, "configMap": true } } });
+        let values =
+            json!({ "ownerId": OWNER, "promotion": { "via": { "flux": true, "argoCD": true, "configMap": true } } });
         cluster
             .install_chart(&bed::root().join("charts/ecr-operator"), &values)
             .await?;

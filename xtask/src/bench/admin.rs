@@ -5,7 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use aws_sdk_ecr::Client;
-use aws_sdk_ecr::types::{ImageTagMutability, Repository};
+use aws_sdk_ecr::types::{ImageIdentifier, ImageTagMutability, Repository};
+use serde_json::Value;
 
 use super::figures::Counts;
 
@@ -26,6 +27,11 @@ impl Admin {
     /// The calls made so far.
     pub(super) fn calls(&self) -> Counts {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Counts a call that somebody else made with an administrator's rights.
+    pub(super) fn counts(&self, operation: &str) {
+        self.count(operation);
     }
 
     fn count(&self, operation: &str) {
@@ -50,6 +56,31 @@ impl Admin {
             .set_repository_names(Some(names.to_vec()));
         let found = describe.send().await?.repositories.unwrap_or_default();
         Ok(found.iter().filter(|one| !is_as_asked(one)).count())
+    }
+
+    /// The manifest of an image.
+    pub(super) async fn manifest(&self, repository: &str, digest: &str) -> Result<Value> {
+        self.count("BatchGetImage");
+        let id = ImageIdentifier::builder().image_digest(digest).build();
+        let get = self.ecr.batch_get_image().repository_name(repository).image_ids(id);
+        let image = get
+            .send()
+            .await?
+            .images
+            .unwrap_or_default()
+            .pop()
+            .context("there is no such image")?;
+        Ok(serde_json::from_str(
+            image.image_manifest().context("the image has no manifest")?,
+        )?)
+    }
+
+    /// Puts a manifest under a tag.
+    pub(super) async fn put_image(&self, repository: &str, manifest: &Value, tag: &str) -> Result<()> {
+        self.count("PutImage");
+        let put = self.ecr.put_image().repository_name(repository).image_tag(tag);
+        let put = put.image_manifest(manifest.to_string()).send().await;
+        put.map(drop).with_context(|| format!("putting {repository}:{tag}"))
     }
 
     /// All repositories.

@@ -23,6 +23,17 @@ impl Goal {
         self.value <= self.must
     }
 
+    /// What, how much, how much it must be, and whether it is.
+    pub(super) fn row(&self) -> Vec<String> {
+        let verdict = if self.reached() { "reached" } else { "MISSED" };
+        vec![
+            self.what.clone(),
+            format!("{:.2}", self.value),
+            format!("<= {}", self.must),
+            verdict.to_owned(),
+        ]
+    }
+
     pub(super) fn json(&self) -> Value {
         json!({ "what": self.what, "value": rounded(self.value), "must": self.must, "reached": self.reached() })
     }

@@ -5,6 +5,7 @@ mod figures;
 mod goals;
 mod objects;
 mod phases;
+mod promotion;
 mod report;
 mod stage;
 mod usage;
@@ -16,7 +17,7 @@ use anyhow::Result;
 use clap::{Subcommand, ValueEnum};
 
 use self::report::Outcome;
-use self::stage::Stage;
+use self::stage::{Purpose, Stage};
 
 /// Measures the released operator on the test bed
 ///
@@ -31,6 +32,7 @@ pub(crate) struct Arguments {
 #[derive(Subcommand)]
 enum What {
     Repositories(Settings),
+    Promotion(promotion::Settings),
 }
 
 /// Repositories with tag mutability, scanning, a policy and a tag, through the phases of their life
@@ -109,7 +111,13 @@ impl Settings {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let What::Repositories(settings) = arguments.what;
+    match arguments.what {
+        What::Repositories(settings) => repositories(settings).await,
+        What::Promotion(settings) => promotion::run(settings).await,
+    }
+}
+
+async fn repositories(settings: Settings) -> Result<ExitCode> {
     crate::bed::build().await?;
     let program = bed::artifacts::released_operator().await?;
     let outcome = measure(settings, program).await?;
@@ -129,7 +137,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
 async fn measure(settings: Settings, program: std::path::PathBuf) -> Result<Outcome> {
     let binary_bytes = std::fs::metadata(&program)?.len();
     say("starting the bed and claiming a registry");
-    let mut stage = Stage::start(program, settings.rtt()).await?;
+    let mut stage = Stage::start(program, Purpose::Repositories, settings.rtt()).await?;
     let mut phases = Vec::new();
     for phase in Phase::value_variants()
         .iter()

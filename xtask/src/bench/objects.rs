@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::stage::{ACCOUNT, NAMESPACE, REGISTRY};
 
 /// How many requests to the apiserver are under way at once.
-const AT_ONCE: usize = 16;
+pub(super) const AT_ONCE: usize = 16;
 
 /// Longer than any phase; without it the apiserver ends a watch after some minutes.
 const WATCH_SECONDS: u32 = 7_200;
@@ -31,7 +31,7 @@ fn api(client: &Client) -> Api<DynamicObject> {
 }
 
 /// The name of an object, counted from 0.
-fn name(number: u32) -> String {
+pub(super) fn name(number: u32) -> String {
     format!("app-{number:05}")
 }
 

@@ -101,7 +101,7 @@ async fn check(stage: &mut Stage, settings: &Settings) -> Result<Figures> {
 }
 
 /// What happens in a time in which nothing is done from outside.
-async fn window(stage: &Stage, time: Duration) -> Result<Figures> {
+pub(super) async fn window(stage: &Stage, time: Duration) -> Result<Figures> {
     let before = stage.reading().await?;
     let rest = time.saturating_sub(before.at.elapsed());
     throughout(rest, "the operator", async || stage.alive()).await?;

@@ -113,15 +113,7 @@ impl Outcome {
     fn figure_rows(&self) -> Vec<Vec<String>> {
         let mut rows = vec![["what", "measured", "must", ""].map(str::to_owned).to_vec()];
         let goals = self.goals();
-        rows.extend(goals.iter().map(|goal| {
-            let verdict = if goal.reached() { "reached" } else { "MISSED" };
-            vec![
-                goal.what.clone(),
-                format!("{:.2}", goal.value),
-                format!("<= {}", goal.must),
-                verdict.to_owned(),
-            ]
-        }));
+        rows.extend(goals.iter().map(Goal::row));
         let mut free = |what: &str, value: f64| {
             if !goals.iter().any(|goal| goal.what == what) {
                 rows.push(vec![
@@ -138,7 +130,7 @@ impl Outcome {
     }
 }
 
-fn or_nothing(list: &[String]) -> String {
+pub(super) fn or_nothing(list: &[String]) -> String {
     if list.is_empty() {
         "nothing".to_owned()
     } else {
@@ -147,7 +139,7 @@ fn or_nothing(list: &[String]) -> String {
 }
 
 /// Columns as wide as they need to be: the first one to the left, the others to the right.
-fn table(rows: &[Vec<String>]) -> String {
+pub(super) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
         rows.iter()

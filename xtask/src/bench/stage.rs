@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use bed::{Aws, Bed, Cluster, ControlPlane, Operator, OperatorOptions, Policy, Principal, eventually, root};
+use kube::api::{Patch, PatchParams};
+use kube::core::DynamicObject;
 use kube::{Api, Client};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::admin::Admin;
 use super::figures::{Reading, difference};
@@ -17,7 +19,7 @@ use super::usage::Usage;
 /// Whose registry it is, and the account that the operator runs in.
 pub(super) const ACCOUNT: &str = "111122223333";
 const HOME_ACCOUNT: &str = "444455556666";
-const REGION: &str = "eu-west-1";
+pub(super) const REGION: &str = "eu-west-1";
 
 /// The name of the Registry, and the namespace of all Repositories.
 pub(super) const REGISTRY: &str = "main";
@@ -32,6 +34,37 @@ const LIMIT: Duration = Duration::from_mins(2);
 /// For so many looks, ten a second, nothing may happen in an operator that is at rest.
 const LOOKS_AT_REST: u32 = 10;
 
+/// What the operator is there for: its rights in AWS, and what the tenant may, follow from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Repositories,
+    Promotions,
+}
+
+impl Purpose {
+    fn may(self) -> &'static [&'static str] {
+        match self {
+            Self::Repositories => &["Manage"],
+            Self::Promotions => &["Manage", "Promote"],
+        }
+    }
+
+    /// The policies of the guide, as one.
+    fn rights(self) -> Result<Value> {
+        let mut policy = bed::operator_rights(ACCOUNT, REGION)?;
+        if self == Self::Promotions {
+            let statements = policy["Statement"].as_array_mut().context("no statements")?;
+            for more in [
+                bed::event_rights(ACCOUNT, REGION)?,
+                bed::promotion_rights(ACCOUNT, REGION)?,
+            ] {
+                statements.extend(more["Statement"].as_array().cloned().unwrap_or_default());
+            }
+        }
+        Ok(policy)
+    }
+}
+
 /// Everything that was started. Dropped, it ends.
 pub(super) struct Stage {
     operator: Operator,
@@ -40,25 +73,25 @@ pub(super) struct Stage {
     /// What those used that have ended.
     ended: Usage,
     user: Principal,
-    program: PathBuf,
+    pub(super) program: PathBuf,
     pub(super) client: Client,
     pub(super) admin: Admin,
     pub(super) aws: Aws,
-    cluster: Cluster,
+    pub(super) cluster: Cluster,
     /// Keeps etcd running.
     _control_plane: ControlPlane,
-    _bed: Bed,
+    pub(super) bed: Bed,
 }
 
 impl Stage {
     /// Starts everything and claims the registry. AWS answers late by `rtt` from then on.
-    pub(super) async fn start(program: PathBuf, rtt: Duration) -> Result<Self> {
+    pub(super) async fn start(program: PathBuf, purpose: Purpose, rtt: Duration) -> Result<Self> {
         let bed = Bed::new()?;
         let control_plane = ControlPlane::start(&bed).await?;
         let (cluster, aws) = tokio::try_join!(control_plane.cluster("bench"), Aws::start(&bed))?;
         let chart = root().join("charts/ecr-operator");
         cluster.install_chart(&chart, &json!({ "ownerId": OWNER })).await?;
-        let user = principals(&aws).await?;
+        let user = principals(&aws, purpose.rights()?).await?;
         let admin = Admin::new(aws.ecr(REGION, &aws.admin(ACCOUNT).await?));
         let client = cluster.client().await?;
         let operator = Operator::start("operator-1", &cluster, &aws, options(&program, &user, &[])).await?;
@@ -73,16 +106,16 @@ impl Stage {
             aws,
             cluster,
             _control_plane: control_plane,
-            _bed: bed,
+            bed,
         };
-        stage.claim().await?;
+        stage.claim(purpose.may()).await?;
         stage.rest().await?;
         stage.aws.set_delay(rtt).await?;
         Ok(stage)
     }
 
     /// Applies the Registry and the tenant's namespace, and waits until the Registry is Ready.
-    async fn claim(&self) -> Result<()> {
+    async fn claim(&self, may: &[&str]) -> Result<()> {
         let namespace = json!({ "apiVersion": "v1", "kind": "Namespace",
             "metadata": { "name": NAMESPACE, "labels": { "ecr": "yes" } } });
         let registry = json!({
@@ -97,7 +130,7 @@ impl Stage {
                 "tenants": [{
                     "namespaceSelector": { "matchLabels": { "ecr": "yes" } },
                     "repositoryPrefixes": ["{namespace}/"],
-                    "may": ["Manage"],
+                    "may": may,
                 }],
             },
         });
@@ -106,9 +139,9 @@ impl Stage {
             let output = self.cluster.kubectl_with_input(&apply, &manifest.to_string()).await?;
             output.checked()?;
         }
-        let registries = Api::all_with(self.client.clone(), &resource("Registry", "registries"));
+        let registries = self.registries();
         eventually(LIMIT, "the registry to be claimed", async || {
-            let registry: kube::core::DynamicObject = registries.get(REGISTRY).await?;
+            let registry = registries.get(REGISTRY).await?;
             let conditions = registry.data["status"]["conditions"]
                 .as_array()
                 .cloned()
@@ -116,6 +149,25 @@ impl Stage {
             let ready = conditions.into_iter().find(|condition| condition["type"] == "Ready");
             let ready = ready.context("no condition yet")?;
             ensure!(ready["status"] == "True", "{ready}");
+            Ok(())
+        })
+        .await
+    }
+
+    fn registries(&self) -> Api<DynamicObject> {
+        Api::all_with(self.client.clone(), &resource("Registry", "registries"))
+    }
+
+    /// Lets the Registry read events from a queue, or from none any more, and waits until it does.
+    pub(super) async fn listen(&self, queue_url: Option<&str>) -> Result<()> {
+        let events = queue_url.map(|url| json!({ "queueUrl": url }));
+        let patch = Patch::Merge(json!({ "spec": { "events": events } }));
+        let registries = self.registries();
+        registries.patch(REGISTRY, &PatchParams::default(), &patch).await?;
+        eventually(LIMIT, "the registry to listen as asked", async || {
+            let registry = registries.get(REGISTRY).await?;
+            let listening = registry.data["status"]["events"]["listening"] == true;
+            ensure!(listening == queue_url.is_some(), "{}", registry.data["status"]);
             Ok(())
         })
         .await
@@ -139,7 +191,8 @@ impl Stage {
         Ok(())
     }
 
-    fn usage_of_running(&self) -> Result<Usage> {
+    /// What the operator that runs now has used.
+    pub(super) fn usage_of_running(&self) -> Result<Usage> {
         Usage::of(self.operator.process().pid())
     }
 
@@ -195,6 +248,22 @@ impl Stage {
         .await
     }
 
+    /// Waits until the operator has looked at so many ImagePromotions since its start.
+    pub(super) async fn looked(&self, count: u32) -> Result<()> {
+        eventually(LIMIT, "the operator to have seen each ImagePromotion", async || {
+            let metrics = self.operator.metrics().await?;
+            let settled = sum(
+                &metrics,
+                "ecr_operator_reconciles_total{kind=\"ImagePromotion\"",
+                "result=\"Settled\"",
+            );
+            let settled = settled.unwrap_or_default();
+            ensure!(settled >= f64::from(count), "{settled} of {count} settled");
+            Ok(())
+        })
+        .await
+    }
+
     /// Waits until the operator does nothing any more.
     pub(super) async fn rest(&self) -> Result<()> {
         let (mut last, mut looks) = (None, 0);
@@ -215,7 +284,7 @@ impl Stage {
 }
 
 /// The role in the registry's account, with the rights of the guide, and the user who may assume it.
-async fn principals(aws: &Aws) -> Result<Principal> {
+async fn principals(aws: &Aws, rights: Value) -> Result<Principal> {
     let assume = json!({ "Version": "2012-10-17", "Statement": [
         { "Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*" },
     ]});
@@ -226,8 +295,7 @@ async fn principals(aws: &Aws) -> Result<Principal> {
         "Action": "sts:AssumeRole",
         "Condition": { "StringEquals": { "sts:ExternalId": OWNER } },
     }]});
-    let rights = Policy::Document(bed::operator_rights(ACCOUNT, REGION)?);
-    aws.role(ACCOUNT, ROLE, rights, trust).await?;
+    aws.role(ACCOUNT, ROLE, Policy::Document(rights), trust).await?;
     Ok(user)
 }
 

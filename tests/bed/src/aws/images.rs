@@ -245,7 +245,7 @@ impl Aws {
     }
 
     /// What `aws ecr get-login-password` would print, for an OCI client.
-    async fn registry_token(&self, region: &str, principal: &Principal) -> Result<RegistryAuth> {
+    pub(super) async fn registry_token(&self, region: &str, principal: &Principal) -> Result<RegistryAuth> {
         let answer = self.ecr(region, principal).get_authorization_token().send().await;
         let answer = answer
             .map_err(aws_sdk_ecr::Error::from)

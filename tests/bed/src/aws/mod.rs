@@ -6,6 +6,7 @@ mod faults;
 mod images;
 mod principals;
 mod queues;
+mod way;
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -27,6 +28,7 @@ pub use faults::{Effect, Fault, FaultState, Moment};
 pub use images::Image;
 pub use principals::{Policy, Principal};
 pub use queues::Queue;
+pub use way::BlobWay;
 
 /// How long the stand-in may take to start: it has nothing to load.
 const READY_LIMIT: Duration = Duration::from_secs(30);
