@@ -9,7 +9,7 @@ pub(crate) mod condition;
 mod drive;
 pub(crate) mod engine;
 pub(crate) mod facts;
-mod filter;
+pub(crate) mod filter;
 pub(crate) mod gates;
 mod health;
 mod keep;

@@ -170,6 +170,8 @@ pub struct CopyTo {
     /// The tag of the copy. A tag that is on another image already is not moved; the copy then is reported as blocked.
     /// Default: the tag under which the image was picked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("!self.startsWith('in-use.') && !self.matches('^sha256-[0-9a-f]{64}')")
+        .message("copyTo.tag: tags that begin with 'in-use.' are the operator's, those that begin with 'sha256-' and a digest are of signatures; choose another"))]
     pub tag: Option<Tag>,
 }
 
@@ -198,11 +200,13 @@ pub struct Reject {
 }
 
 /// What is done with an image that proved good.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OnVerified {
     /// The tag to move to it, such as `staging-verified`; nobody else may move that tag. When a later check fails, it
     /// goes back to the image before. The repository must allow the tag to be moved. Required.
+    #[x_kube(validation = Rule::new("!self.startsWith('in-use.') && !self.matches('^sha256-[0-9a-f]{64}')")
+        .message("onVerified.tag: tags that begin with 'in-use.' are the operator's, those that begin with 'sha256-' and a digest are of signatures; choose another"))]
     pub tag: Tag,
 }
 

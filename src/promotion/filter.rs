@@ -86,7 +86,7 @@ impl<'a> Filter<'a> {
 
 /// Whether nobody but the operator and cosign has use for the tag: `in-use.*`, and `sha256-<digest>` with or without a
 /// suffix, under which cosign keeps signatures, attestations and lists of contents, and OCI clients keep referrers.
-pub(super) fn is_reserved(tag: &Tag) -> bool {
+pub(crate) fn is_reserved(tag: &Tag) -> bool {
     tag.as_str().starts_with(api::IN_USE_TAG_PREFIX) || is_companion(tag)
 }
 

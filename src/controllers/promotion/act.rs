@@ -19,6 +19,7 @@ use crate::{
         events::News,
     },
     promotion::{
+        filter::is_reserved,
         moves::{Action, TargetName},
         ownership::FIELD_MANAGER,
         patch::{self, Body},
@@ -236,6 +237,12 @@ impl Run<'_> {
     /// Moves the tag of `onVerified`. Where it was found is told if that is not where it was left.
     async fn retag(&mut self, tag: &Tag, image: &ImageStatus) -> Result<()> {
         let place = self.place()?.runs();
+        if is_reserved(tag) {
+            return Err(Error::Refused {
+                what: format!("put the tag {tag} on {}", image.name),
+                why: "such tags are of the operator and of signatures; choose another".into(),
+            });
+        }
         let holder = self.image(place, ImageRef::Tag(tag.clone())).await?;
         let left = self
             .status

@@ -211,7 +211,11 @@ impl<'a> Run<'a> {
     async fn go(&mut self) -> Result<Rest> {
         if self.object.spec.suspend {
             let message = "spec.suspend is true: nothing is looked at or written".to_owned();
-            return Ok(self.stopped("Suspended", Verdict::Suspended { message }));
+            let mut rest = self.stopped("Suspended", Verdict::Suspended { message });
+            // Left open, it would have missed its time when the object goes on, and its image would be rejected.
+            let reason = "spec.suspend was set while it was under way";
+            ledger::interrupt(&mut rest.status, &self.object.spec, reason, Timestamp::now());
+            return Ok(rest);
         }
         if let Err(verdict) = &self.way {
             let verdict = verdict.clone();
