@@ -45,7 +45,14 @@ impl Run<'_> {
                 Err(error) if !error.is_stale_object() => {
                     tracing::warn!(%error, "could not {aside}");
                     self.facts.failed.push((aside.clone(), error.to_string()));
-                    self.failure = Some(error);
+                    match aside {
+                        // It is for a promotion that is created again; this one is none the worse.
+                        Action::MarkRejected { target, .. } => {
+                            let note = format!("{error}; what was taken back from {target} is not noted on it yet");
+                            self.tell(News::Warning, "NoteRefused", note);
+                        }
+                        _ => self.failure = Some(error),
+                    }
                     Ok(())
                 }
                 other => other,

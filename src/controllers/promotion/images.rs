@@ -193,12 +193,19 @@ impl Run<'_> {
 
     pub(super) async fn look_at_regression(&mut self, image: &ImageStatus) -> Result<()> {
         let gate = self.object.spec.gates.as_ref().and_then(|gates| gates.scan.as_ref());
+        // What is known is known of the image that runs, and of no other.
+        let runs = self
+            .status
+            .current
+            .as_ref()
+            .is_some_and(|current| current.digest == image.digest);
+        let known = self.status.regression.clone().filter(|_| runs);
         let found = match gate {
             None => None,
             Some(gate) => match self.scans(&image.digest).await {
-                Ok(scans) => gates::regression(gate, &scans, self.status.regression.as_deref(), Timestamp::now()),
+                Ok(scans) => gates::regression(gate, &scans, known.as_deref(), Timestamp::now()),
                 // What cannot be read says nothing new about an image that passed.
-                Err(_) => self.status.regression.clone(),
+                Err(_) => known,
             },
         };
         self.facts.findings.push((image.digest.clone(), found));

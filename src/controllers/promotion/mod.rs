@@ -326,6 +326,8 @@ impl<'a> Run<'a> {
             Err(error) if error.is_stale_object() => return Err(error),
             Err(error) => (self.status.clone(), Err(error), None, false),
         };
+        let looked =
+            matches!(&verdict, Ok(verdict) if !matches!(verdict, Verdict::Suspended { .. } | Verdict::NotYet { .. }));
         let (verdict, wake) = self.with_failure(verdict, wake);
         if matches!(verdict, Ok(Verdict::NotYet { .. })) {
             return verdict.map(|verdict| (verdict, wake));
@@ -335,8 +337,7 @@ impl<'a> Run<'a> {
         let old = &self.written.common.conditions;
         let conditions = report::conditions(old, &verdict, generation, now);
         let event = report::event(old, &conditions);
-        // Only what the engine has seen is handled: an edit or a request for a look must not be used up by a look that
-        // failed.
+        // An edit counts as seen once the engine has seen it, and a look that was asked for once it did not fail.
         let before = self.written.common.clone();
         status.common = CommonStatus {
             observed_generation: if asked_engine {
@@ -344,7 +345,7 @@ impl<'a> Run<'a> {
             } else {
                 before.observed_generation
             },
-            last_handled_reconcile: match asked_engine {
+            last_handled_reconcile: match looked {
                 true => managed::asked(&self.object),
                 false => before.last_handled_reconcile,
             },
@@ -363,14 +364,23 @@ impl<'a> Run<'a> {
         verdict.map(|verdict| (verdict, wake))
     }
 
-    /// What could not be done aside keeps the object from being settled.
+    /// What could not be done aside keeps the object from being settled, and says more than that a rollout goes on.
     fn with_failure(
         &mut self,
         verdict: Result<Verdict>,
         wake: Option<Timestamp>,
     ) -> (Result<Verdict>, Option<Timestamp>) {
         match (verdict, self.failure.take()) {
-            (Ok(Verdict::Settled { .. }), Some(error)) => {
+            (
+                Ok(
+                    Verdict::Settled { .. }
+                    | Verdict::Waiting {
+                        reason: Reason::RollingOut,
+                        ..
+                    },
+                ),
+                Some(error),
+            ) => {
                 let again = Timestamp::now() + AGAIN;
                 let verdict = Verdict::Waiting {
                     reason: error.reason(),

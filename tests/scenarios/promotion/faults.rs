@@ -26,17 +26,18 @@ const MOST: usize = 60;
 struct Theatre {
     operator: Operator,
     gateway: Gateway,
-    pods: Workloads,
+    pods: &'static Workloads,
     play: Play,
 }
 
 impl Theatre {
     async fn open(stage: &'static Stage, name: &str) -> Result<Self> {
         let cluster = stage.whole_cluster(name).await?;
-        let pods = cluster.workloads(1).await?;
+        let pods = super::play::pods_of(cluster).await?;
         let gateway = cluster.gateway(bed::NAMESPACE, bed::SERVICE_ACCOUNT).await?;
         let operator = stage.quiet_operator(name, cluster, &gateway).await?;
-        let play = Play::open_on(stage, cluster, name).await?;
+        let mut play = Play::open_on(stage, cluster, name).await?;
+        play.workloads = Some(pods);
         Ok(Self {
             operator,
             gateway,
@@ -182,7 +183,7 @@ struct GoBack;
 impl Act for GoBack {
     async fn prepare(&self, theatre: &Theatre, round: usize) -> Result<String> {
         let tag = format!("2.{round}.0");
-        theatre.play.push_bad_to(&theatre.pods, &tag, Behaviour::Crash).await
+        theatre.play.push_bad_to(theatre.pods, &tag, Behaviour::Crash).await
     }
 
     fn is_over(&self, status: &Value, image: &str) -> bool {
@@ -413,7 +414,7 @@ async fn held_by(cluster: &Cluster, name: &str) -> Result<()> {
 fn another_replica_goes_on_where_the_leader_died_or_was_asked_to_end() -> Result<()> {
     run(async |stage| {
         let cluster = stage.whole_cluster("promotion-lead").await?;
-        let pods = cluster.workloads(1).await?;
+        let pods = super::play::pods_of(cluster).await?;
         let start = async |name: &'static str| {
             let args = ["--lease-duration", "3s"];
             stage.operator_with(name, cluster, OWNER, &args).await
@@ -421,11 +422,12 @@ fn another_replica_goes_on_where_the_leader_died_or_was_asked_to_end() -> Result
         let first = start("promotion-lead-1").await?;
         held_by(cluster, "promotion-lead-1").await?;
         let second = start("promotion-lead-2").await?;
-        let play = Play::open_on(stage, cluster, "promotion-lead").await?;
+        let mut play = Play::open_on(stage, cluster, "promotion-lead").await?;
+        play.workloads = Some(pods);
         let rollout = json!({ "timeout": "2m", "stabilization": "1s" });
         play.begin(json!({ "rollout": rollout })).await?;
         let rolling = async |tag: &str| {
-            let digest = play.push_bad_to(&pods, tag, Behaviour::NeverReady).await?;
+            let digest = play.push_bad_to(pods, tag, Behaviour::NeverReady).await?;
             play.look().await?;
             play.until("the rollout to be under way", |status| {
                 status["rollout"]["image"]["digest"] == digest.as_str() && status["rollout"]["phase"] == "RollingOut"

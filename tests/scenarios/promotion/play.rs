@@ -65,6 +65,11 @@ pub(super) fn blocked(status: &Value) -> &str {
     status["blockedBy"][0]["message"].as_str().unwrap_or_default()
 }
 
+/// The pods of a cluster of a scenario's own; they last as long as the stage.
+pub(super) async fn pods_of(cluster: &Cluster) -> Result<&'static Workloads> {
+    Ok(Box::leak(Box::new(cluster.workloads(1).await?)))
+}
+
 /// A scene with a repository `app`, and what is promoted from it.
 pub(super) struct Play {
     pub(super) scene: Scene,
