@@ -398,9 +398,7 @@ fn the_operator_writes_the_status_and_nothing_else_of_a_promotion() -> Result<()
             ("patch", "cronjobs.batch"),
             ("list", "pods"),
             ("delete", "pods"),
-            ("list", "replicasets.apps"),
             ("create", "jobs.batch"),
-            ("delete", "jobs.batch"),
             ("patch", "configmaps"),
         ] {
             ensure!(
@@ -410,6 +408,9 @@ fn the_operator_writes_the_status_and_nothing_else_of_a_promotion() -> Result<()
         }
         for (verb, resource) in [
             ("patch", "pods"),
+            ("list", "replicasets.apps"),
+            ("list", "jobs.batch"),
+            ("delete", "jobs.batch"),
             ("deletecollection", "pods"),
             ("create", "deployments.apps"),
             ("delete", "deployments.apps"),

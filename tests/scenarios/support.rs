@@ -69,7 +69,10 @@ pub(crate) fn binary() -> PathBuf {
 /// Installs the chart of this clone.
 pub(crate) async fn install(cluster: &Cluster) -> Result<()> {
     cluster
-        .install_chart(&bed::root().join("charts/ecr-operator"), &json!({ "ownerId": OWNER }))
+        .install_chart(
+            &bed::root().join("charts/ecr-operator"),
+            &json!({ "ownerId": OWNER, "promotion": { "via": { "configMap": true } } }),
+        )
         .await
 }
 
