@@ -378,14 +378,15 @@ fn an_image_that_we_alone_own_cannot_be_left_out_and_must_be_repeated() -> Resul
 #[test]
 fn a_stateful_set_waits_for_ever_for_a_pod_that_never_became_ready() -> Result<()> {
     run(async |stage| {
-        let web = Workloads::new(&stage.cluster, "patch-ordered", "StatefulSet").await?;
+        // A cluster without nodes: no pod ever becomes ready.
+        let cluster = stage.whole_cluster("patch-ordered").await?;
+        let web = Workloads::new(cluster, "patch-ordered", "StatefulSet").await?;
         web.kubectl(&["apply", "-f", "-"], &web.manifest(&[("app", "r/app:v1")]))
             .await?;
         let pod = async || -> Result<Value> {
             let get = ["get", "pod", "web-0", "-o", "json"];
             Ok(serde_json::from_str(&web.kubectl(&get, &Value::Null).await?)?)
         };
-        // No node ever runs it.
         let first = eventually(LIMIT, "its pod to be created", pod).await?;
         web.promote_now(&[("app", "r/app:v2")]).await?;
         let object = web.observed().await?;

@@ -10,7 +10,7 @@ use crate::support::run;
 #[test]
 fn an_image_that_crashes_is_taken_back_rejected_and_not_tried_again() -> Result<()> {
     run(async |stage| {
-        let play = Play::open(stage, "back").await?;
+        let play = Play::open(stage, "back-crash").await?;
         let good = play.push("1.0.0").await?;
         play.deployment("app", &format!("{}:1.0.0", play.uri)).await?;
         play.promote(json!({})).await?;
