@@ -31,10 +31,11 @@ use crate::{
     api::{ImagePromotion, Registry, Repository, names::OwnerId},
     control::{
         context::{Context, Memory},
+        driven::Driven as _,
         events::Events,
         gate::Gate,
         lead::{self, Candidate},
-        managed::{Driven as _, Managed},
+        managed::Managed,
         spawn::{self, Readiness, Watched},
     },
     controllers::{

@@ -1,11 +1,12 @@
 //! The loop every kind runs: observe, plan, apply, report. Knows no kind.
 //!
-//! [`managed`] is the loop and the trait a kind implements; [`plan`] the words a plan is made of; [`report`] what is
+//! [`driven`] is what a controller runs, [`managed`] the passes of most kinds and the trait they implement; [`plan`] the words a plan is made of; [`report`] what is
 //! told in status and Events; [`spawn`] the wiring of watches, hints and the loop; [`gate`] and [`lead`] see to it that one
 //! process writes.
 
 pub(crate) mod backoff;
 pub(crate) mod context;
+pub(crate) mod driven;
 pub(crate) mod error;
 pub(crate) mod events;
 pub(crate) mod finalizer;

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use super::{
     context::Context,
-    managed::{Driven, key, reconcile},
+    driven::{Driven, key, reconcile},
 };
 
 /// What the program still waits for before it works. Cheap to clone.

@@ -4,11 +4,11 @@ use jiff::Timestamp;
 
 use super::{
     back::{Back, Way, go_back, stay, way},
-    engine::{Asked, record},
+    engine::record,
     facts::Facts,
     ledger::{self, Start, spoken},
     moves::{Look, Move, Told},
-    request::Request,
+    request::{Asked, Request},
     targets,
 };
 use crate::{

@@ -10,7 +10,7 @@ use super::{
     answers, drive,
     facts::{Facts, TargetFacts},
     moves::{Action, Look, Move, Record, Rest, TargetName, Told},
-    request::Request,
+    request::Asked,
     rest, targets,
 };
 use crate::{
@@ -20,9 +20,6 @@ use crate::{
     },
     control::{plan::Verdict, reason::Reason},
 };
-
-/// A request as the annotations have it: its name, its whole value, and what it asks for.
-pub(crate) type Asked = (&'static str, String, Result<Request, String>);
 
 /// What the engine decides about.
 pub(crate) struct Goal<'a> {
@@ -41,14 +38,6 @@ const IDLE: Duration = Duration::from_mins(5);
 /// The next move.
 pub(crate) fn next(goal: &Goal<'_>, status: &ImagePromotionStatus, facts: &Facts, now: Timestamp) -> Move {
     let mut status = status.clone();
-    // An edit of the spec is a new beginning for a target that was contested.
-    if status
-        .common
-        .observed_generation
-        .is_some_and(|seen| Some(seen) != goal.generation)
-    {
-        targets::forgive(&mut status.targets);
-    }
     if let Some(asked) = goal.requests.first() {
         return answers::answer(goal.spec, &status, facts, asked, now);
     }
@@ -60,7 +49,7 @@ pub(crate) fn next(goal: &Goal<'_>, status: &ImagePromotionStatus, facts: &Facts
         Some(rollout) => Some(&rollout.image.digest),
         None => status.current.as_ref().map(|image| &image.digest),
     };
-    status.targets = targets::seen(&before, seen, wanted, now);
+    status.targets = targets::seen(&before, seen, wanted, goal.generation, now);
     let state = State {
         goal,
         facts,
@@ -103,8 +92,7 @@ impl State<'_> {
 
     /// Why the apiserver did not let a target be written, if it was tried in this look.
     pub(super) fn refusal(&self, target: &TargetFacts) -> Option<&str> {
-        let is_it = |of: &TargetName| (of.kind, &of.name) == (target.kind, &target.name);
-        let refused = self.facts.refused_writes.iter().find(|(of, _)| is_it(of));
+        let refused = self.facts.refused_writes.iter().find(|(of, _)| target.is(of));
         refused.map(|(_, message)| message.as_str())
     }
 
@@ -112,9 +100,7 @@ impl State<'_> {
     pub(super) fn had(&self, target: &TargetFacts, digest: &Digest) -> bool {
         let uid = target.found.as_ref().map(|found| found.uid.as_str());
         self.before.iter().any(|before| {
-            (before.kind, &before.name) == (target.kind, &target.name)
-                && before.uid.as_deref() == uid
-                && before.digest.as_ref() == Some(digest)
+            target.is_of(before) && before.uid.as_deref() == uid && before.digest.as_ref() == Some(digest)
         })
     }
 }

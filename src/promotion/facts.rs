@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::moves::{Action, Move, TargetName};
 use crate::api::{
     names::{Digest, Tag},
-    promotion::{ImageStatus, TargetKind, Via},
+    promotion::{ImageStatus, TargetKind, TargetStatus, Via},
 };
 
 /// What was seen since the engine was asked first. What is `None` was not looked at.
@@ -33,6 +33,15 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
+    /// A target as it was read or written last; `None` where the targets were not looked at or do not have it.
+    pub(crate) fn target(&self, name: &TargetName) -> Option<&TargetFacts> {
+        self.targets.iter().flatten().find(|target| target.is(name))
+    }
+
+    pub(crate) fn target_mut(&mut self, name: &TargetName) -> Option<&mut TargetFacts> {
+        self.targets.iter_mut().flatten().find(|target| target.is(name))
+    }
+
     /// What the scan gate has against an image; `None` where it was not asked.
     pub(crate) fn findings_of(&self, digest: &Digest) -> Option<&Option<String>> {
         self.findings
@@ -126,6 +135,17 @@ pub(crate) struct TargetFacts {
     pub written: Option<Digest>,
     /// `None` where it does not exist.
     pub found: Option<Found>,
+}
+
+impl TargetFacts {
+    pub(crate) fn is(&self, name: &TargetName) -> bool {
+        (self.kind, &self.name) == (name.kind, &name.name)
+    }
+
+    /// Whether the status has it here.
+    pub(crate) fn is_of(&self, status: &TargetStatus) -> bool {
+        (self.kind, &self.name) == (status.kind, &status.name)
+    }
 }
 
 /// A workload as it was read.

@@ -72,10 +72,7 @@ pub(super) fn write_back(
     if target.written.as_ref() == Some(&image.digest) || target.via == Via::Publish {
         return None;
     }
-    let entry = status
-        .targets
-        .iter_mut()
-        .find(|entry| (entry.kind, &entry.name) == (target.kind, &target.name))?;
+    let entry = status.targets.iter_mut().find(|entry| target.is_of(entry))?;
     if matches!(
         entry.phase,
         TargetPhase::Missing | TargetPhase::Refused | TargetPhase::Contested
@@ -84,7 +81,10 @@ pub(super) fn write_back(
     }
     // Where the owner has not taken up yet what it was to read, the workload is as it was, and nobody wrote to it.
     let differs = found.digest.as_ref() != Some(&image.digest);
-    if differs && state.had(target, &image.digest) && targets::count_revert(entry, found, state.now) {
+    if differs
+        && state.had(target, &image.digest)
+        && targets::count_revert(entry, found, state.goal.generation, state.now)
+    {
         let who = entry.contested_by.clone().unwrap_or_else(|| "Somebody".into());
         let images = found.images.join(", ");
         let note = format!(

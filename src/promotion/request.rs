@@ -92,19 +92,19 @@ impl fmt::Display for DigestOrTag {
     }
 }
 
+/// A request as an annotation has it: its name, the value to be recorded in `status.lastHandledRequests` when it was handled,
+/// and what is asked for, or why that cannot be understood.
+pub(crate) type Asked = (&'static str, String, Result<Request, String>);
+
 /// The key of a request's annotation.
 pub(crate) fn annotation(name: &str) -> String {
     format!("{GROUP}/{name}")
 }
 
-/// The requests that were not handled yet, in the order of their names: the name, the value to be recorded in
-/// `status.lastHandledRequests` when it was, and what is asked for, or why that cannot be understood.
+/// The requests that were not handled yet, in the order of their names.
 ///
 /// The recorded value of an annotation that is too long for the status is its hash.
-pub(crate) fn requests(
-    annotations: &BTreeMap<String, String>,
-    handled: &BTreeMap<String, String>,
-) -> Vec<(&'static str, String, Result<Request, String>)> {
+pub(crate) fn requests(annotations: &BTreeMap<String, String>, handled: &BTreeMap<String, String>) -> Vec<Asked> {
     let given = REQUESTS.iter().filter_map(|name| {
         let value = annotations.get(&annotation(name))?;
         let recorded = recorded(value);

@@ -23,26 +23,31 @@ const MESSAGE: usize = 1_000;
 /// How many targets a status holds.
 pub(super) const MOST: usize = 100;
 
-/// Brings the targets up to what was seen. `wanted` is what they are to run.
+/// Brings the targets up to what was seen. `wanted` is what they are to run, `generation` that of the promotion.
 pub(super) fn seen(
     old: &[TargetStatus],
     facts: &[TargetFacts],
     wanted: Option<&Digest>,
+    generation: Option<i64>,
     now: Timestamp,
 ) -> Vec<TargetStatus> {
     facts
         .iter()
         .take(MOST)
         .map(|target| {
-            let before = old
-                .iter()
-                .find(|status| status.kind == target.kind && status.name == target.name);
-            one(before, target, wanted, now)
+            let before = old.iter().find(|status| target.is_of(status));
+            one(before, target, wanted, generation, now)
         })
         .collect()
 }
 
-fn one(before: Option<&TargetStatus>, target: &TargetFacts, wanted: Option<&Digest>, now: Timestamp) -> TargetStatus {
+fn one(
+    before: Option<&TargetStatus>,
+    target: &TargetFacts,
+    wanted: Option<&Digest>,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> TargetStatus {
     let mut status = TargetStatus {
         kind: target.kind,
         name: target.name.clone(),
@@ -59,6 +64,7 @@ fn one(before: Option<&TargetStatus>, target: &TargetFacts, wanted: Option<&Dige
         reverts: 0,
         contested_since: None,
         counted: None,
+        counted_generation: None,
         contested_by: None,
     };
     cut(&mut status.message, MESSAGE);
@@ -72,15 +78,16 @@ fn one(before: Option<&TargetStatus>, target: &TargetFacts, wanted: Option<&Dige
         _ => Some(now),
     };
     if let Some(before) = same {
-        // A contested target stays one until it has the image again, or somebody asks to go on.
+        // A contested target stays one until it has the image again, somebody asks to go on, or the spec is edited.
         let is_contested = before.reverts >= REVERTS && found.digest.as_ref() != wanted;
         let counts = before
             .contested_since
             .is_some_and(|since| is_contested || now < since + WITHIN);
-        if counts {
+        if counts && before.counted_generation == generation {
             status.reverts = before.reverts;
             status.contested_since = before.contested_since;
             status.contested_by.clone_from(&before.contested_by);
+            status.counted_generation = generation;
         }
         status.counted.clone_from(&before.counted);
     }
@@ -113,11 +120,12 @@ fn phase(status: &TargetStatus, target: &TargetFacts, found: &Found, wanted: Opt
 }
 
 /// Counts a write of another, once for each resourceVersion. Returns whether it was new.
-pub(super) fn count_revert(status: &mut TargetStatus, found: &Found, now: Timestamp) -> bool {
+pub(super) fn count_revert(status: &mut TargetStatus, found: &Found, generation: Option<i64>, now: Timestamp) -> bool {
     if status.counted.as_deref() == Some(found.resource_version.as_str()) {
         return false;
     }
     status.counted = Some(found.resource_version.clone());
+    status.counted_generation = generation;
     status.reverts = status.reverts.saturating_add(1);
     status.contested_since.get_or_insert(now);
     status.contested_by = found.writer.as_ref().map(|writer| {

@@ -38,7 +38,7 @@ pub(super) fn targets(state: &State<'_>, status: &mut ImagePromotionStatus, roll
         waiting = Some(("no workload of this namespace matches spec.targets".into(), until));
     }
     for (position, target) in state.seen.iter().enumerate() {
-        let Some(entry) = status.targets.iter().find(|entry| is_of(entry, target)).cloned() else {
+        let Some(entry) = status.targets.iter().find(|entry| target.is_of(entry)).cloned() else {
             continue;
         };
         let turns = if in_order { position.saturating_add(1) } else { 1 };
@@ -146,10 +146,6 @@ fn one(
         Some(Health::Progressing(message)) => One::Waiting(format!("{what}: {message}"), until),
         _ => One::Healthy,
     }
-}
-
-fn is_of(entry: &TargetStatus, target: &TargetFacts) -> bool {
-    (entry.kind, &entry.name) == (target.kind, &target.name)
 }
 
 /// Why a target will not become healthy, if so.

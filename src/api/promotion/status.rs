@@ -310,6 +310,11 @@ pub struct TargetStatus {
     #[schemars(length(max = 64))]
     pub counted: Option<String>,
 
+    /// The generation of the promotion in which they were counted: an edit of its spec begins the count anew. Default:
+    /// absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted_generation: Option<i64>,
+
     /// The field manager that wrote it back last, at most 128 characters. Default: absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::{
     api::{GROUP, ImagePromotion, Registry, Repository},
-    control::managed::Driven,
+    control::driven::Driven,
 };
 
 /// What the files hold.

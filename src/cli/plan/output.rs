@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use serde::Serialize;
 
 use crate::control::{
-    managed::Driven,
+    driven::Driven,
     plan::{Plan, Verdict},
 };
 

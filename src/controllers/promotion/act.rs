@@ -145,9 +145,7 @@ impl Run<'_> {
 
     /// A target as it was read or written last.
     fn seen(&self, name: &TargetName) -> Option<&crate::promotion::facts::Found> {
-        let mut targets = self.facts.targets.iter().flatten();
-        let target = targets.find(|target| (target.kind, &target.name) == (name.kind, &name.name))?;
-        target.found.as_ref()
+        self.facts.target(name)?.found.as_ref()
     }
 
     async fn mark_rejected(&mut self, name: &TargetName, digests: &[Digest]) -> Result<()> {

@@ -1,7 +1,5 @@
 //! What the operator would do next for a promotion, told and not done.
 
-use jiff::Timestamp;
-
 use super::super::world::World;
 use super::{Run, way};
 use crate::{
@@ -12,10 +10,8 @@ use crate::{
         plan::{Plan, Verdict},
     },
     promotion::{
-        engine::{self, Goal},
         facts::Health,
         moves::{Action, Move},
-        request,
     },
 };
 
@@ -41,16 +37,13 @@ pub(crate) async fn foresee(object: ImagePromotion, ctx: &Context<World>) -> Res
         return Ok(Plan::verdict(verdict.clone()));
     }
     let mut plan = Plan::verdict(Verdict::settled());
+    if let Some(record) = run.leave_source()? {
+        plan.steps.extend(record.told.into_iter().map(|told| told.note));
+        run.status = record.status;
+    }
     for _ in 0..AHEAD {
-        let empty = std::collections::BTreeMap::new();
-        let annotations = run.object.metadata.annotations.as_ref().unwrap_or(&empty);
-        let requests = request::requests(annotations, &run.status.last_handled_requests);
-        let goal = Goal {
-            spec: &run.object.spec,
-            generation: run.object.metadata.generation,
-            requests: &requests,
-        };
-        match engine::next(&goal, &run.status, &run.facts, Timestamp::now()) {
+        let requests = run.requests();
+        match run.next(&requests) {
             Move::Look(look) => run.look(look).await?,
             Move::Record(record) => {
                 let begins = record.status.rollout.is_some() && record.status.rollout != run.status.rollout;
@@ -84,8 +77,7 @@ impl Run<'_> {
     fn believe(&mut self, action: &Action) -> bool {
         match action {
             Action::Write { target, image } => {
-                let targets = self.facts.targets.iter_mut().flatten();
-                for entry in targets.filter(|entry| (entry.kind, &entry.name) == (target.kind, &target.name)) {
+                if let Some(entry) = self.facts.target_mut(target) {
                     entry.written = Some(image.digest.clone());
                     if let (Via::Auto | Via::Direct, Some(found)) = (entry.via, &mut entry.found) {
                         found.digest = Some(image.digest.clone());
@@ -95,11 +87,8 @@ impl Run<'_> {
                 true
             }
             Action::MarkRejected { target, digests } => {
-                let targets = self.facts.targets.iter_mut().flatten();
-                for entry in targets.filter(|entry| (entry.kind, &entry.name) == (target.kind, &target.name)) {
-                    if let Some(found) = &mut entry.found {
-                        found.rejected.clone_from(digests);
-                    }
+                if let Some(found) = self.facts.target_mut(target).and_then(|entry| entry.found.as_mut()) {
+                    found.rejected.clone_from(digests);
                 }
                 true
             }

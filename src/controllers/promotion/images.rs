@@ -21,7 +21,7 @@ use crate::{
         error::{AwsError, Fault},
         images::{Described, ImageRef},
     },
-    control::{error::Result, managed},
+    control::error::Result,
     promotion::{
         facts::{Closed, Image},
         gates::{self, Known, Name, Upstream},
@@ -98,8 +98,7 @@ impl Run<'_> {
         let ecr = place.ecr();
         let listed = self.listed.get_or_try_init(|| async {
             ecr?;
-            let asked = managed::asked(&self.object) != self.written.common.last_handled_reconcile;
-            let max_age = match asked {
+            let max_age = match self.is_asked() {
                 true => Duration::ZERO,
                 // The next look may come a little early.
                 false => self.object.spec.interval.duration().mul_f64(0.8),
@@ -244,9 +243,8 @@ impl Run<'_> {
     /// calls. An event of a scan makes the next look read it again.
     async fn scan(&self, place: &Place, digest: &Digest, list: bool) -> Result<Scan, AwsError> {
         let scans = &self.ctx.world.promoting.scans;
-        let asked = managed::asked(&self.object) != self.written.common.last_handled_reconcile;
         let key = (place.uri.clone(), digest.clone(), list);
-        if let Some(scan) = scans.recent(&key).filter(|_| !asked) {
+        if let Some(scan) = scans.recent(&key).filter(|_| !self.is_asked()) {
             return Ok(scan);
         }
         let scan = place.ecr()?.scan(&place.name, digest, list).await?;

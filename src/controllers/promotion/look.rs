@@ -97,10 +97,7 @@ impl Run<'_> {
         let mut facts = Vec::new();
         for (name, target, object) in found.into_iter().flatten() {
             // Two entries may mean one workload; the first of them counts.
-            if facts
-                .iter()
-                .any(|known: &TargetFacts| (known.kind, &known.name) == (name.kind, &name.name))
-            {
+            if facts.iter().any(|known: &TargetFacts| known.is(&name)) {
                 continue;
             }
             let Some(object) = object else {
@@ -156,13 +153,7 @@ impl Run<'_> {
             return;
         };
         let found = self.read(name, &target, object);
-        let entry = self
-            .facts
-            .targets
-            .iter_mut()
-            .flatten()
-            .find(|entry| (entry.kind, &entry.name) == (name.kind, &name.name));
-        if let Some(entry) = entry {
+        if let Some(entry) = self.facts.target_mut(name) {
             if matches!(target.via, Via::Auto | Via::Direct) {
                 entry.written.clone_from(&found.digest);
             }

@@ -36,9 +36,9 @@ use crate::{
     control::{
         backoff,
         context::Context,
+        driven::{self, Driven},
         error::{Error, Result},
         events::News,
-        managed::{self, Driven},
         plan::Verdict,
         reason::Reason,
         report,
@@ -48,7 +48,7 @@ use crate::{
         facts::Facts,
         ledger,
         moves::{Move, Record, Rest, TargetName},
-        request,
+        request::{self, Asked},
     },
 };
 
@@ -221,7 +221,9 @@ impl<'a> Run<'a> {
             let verdict = verdict.clone();
             return Ok(self.stopped("Waiting", verdict));
         }
-        self.know_source().await?;
+        if let Some(record) = self.leave_source()? {
+            self.record(record).await?;
+        }
         self.look_at_targets().await?;
         if let Some(verdict) = self.rival() {
             let mut rest = self.stopped("Refused", verdict);
@@ -230,15 +232,7 @@ impl<'a> Run<'a> {
             return Ok(rest);
         }
         for _ in 0..MOVES {
-            let empty = std::collections::BTreeMap::new();
-            let annotations = self.object.metadata.annotations.as_ref().unwrap_or(&empty);
-            let requests = request::requests(annotations, &self.status.last_handled_requests);
-            let goal = Goal {
-                spec: &self.object.spec,
-                generation: self.object.metadata.generation,
-                requests: &requests,
-            };
-            let next = engine::next(&goal, &self.status, &self.facts, Timestamp::now());
+            let next = self.next(&self.requests());
             tracing::debug!(next = %next, "the next move");
             match next {
                 Move::Look(look) => self.look(look).await?,
@@ -255,23 +249,45 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Makes sure that the status speaks of the repository that the spec names.
-    async fn know_source(&mut self) -> Result<()> {
+    /// Whether somebody asks for a look now.
+    fn is_asked(&self) -> bool {
+        driven::asked(&self.object) != self.written.common.last_handled_reconcile
+    }
+
+    /// The requests that are not answered yet.
+    fn requests(&self) -> Vec<Asked> {
+        request::requests(self.object.annotations(), &self.status.last_handled_requests)
+    }
+
+    /// What the engine says to what is known by now.
+    fn next(&self, requests: &[Asked]) -> Move {
+        let goal = Goal {
+            spec: &self.object.spec,
+            generation: self.object.metadata.generation,
+            requests,
+        };
+        engine::next(&goal, &self.status, &self.facts, Timestamp::now())
+    }
+
+    /// Makes sure that the status speaks of the repository that the spec names. What is to be recorded where it spoke of
+    /// another.
+    fn leave_source(&mut self) -> Result<Option<Record>> {
         let source = self.place()?.source.key();
         match &self.status.repository {
-            Some(known) if *known == source => {}
-            None => self.status.repository = Some(source),
+            Some(known) if *known == source => Ok(None),
+            None => {
+                self.status.repository = Some(source);
+                Ok(None)
+            }
             Some(_) => {
                 let mut status = self.status.clone();
                 let told = ledger::leave(&mut status, source);
-                self.record(Record {
+                Ok(Some(Record {
                     status,
                     told: vec![told],
-                })
-                .await?;
+                }))
             }
         }
-        Ok(())
     }
 
     fn stopped(&self, phase: &str, verdict: Verdict) -> Rest {
@@ -282,8 +298,7 @@ impl<'a> Run<'a> {
     }
 
     /// Writes a status that must be there before anything is done about it.
-    async fn record(&mut self, mut record: Record) -> Result<()> {
-        record.status.common.observed_generation = self.object.metadata.generation;
+    async fn record(&mut self, record: Record) -> Result<()> {
         let good = self.written.last_good.as_ref().map(|image| image.digest.clone());
         let rollout = |status: &ImagePromotionStatus| status.rollout.as_ref().map(|rollout| rollout.id);
         if rollout(&record.status) != rollout(&self.written) {
@@ -318,13 +333,10 @@ impl<'a> Run<'a> {
 
     /// Reports how the reconcile ended.
     async fn conclude(&mut self, outcome: Result<Rest>) -> Result<(Verdict, Option<Timestamp>)> {
-        let (mut status, verdict, wake, asked_engine) = match outcome {
-            Ok(rest) => {
-                let asked_engine = self.way.is_ok() && !self.object.spec.suspend;
-                (rest.status, Ok(rest.verdict), rest.wake, asked_engine)
-            }
+        let (mut status, verdict, wake) = match outcome {
+            Ok(rest) => (rest.status, Ok(rest.verdict), rest.wake),
             Err(error) if error.is_stale_object() => return Err(error),
-            Err(error) => (self.status.clone(), Err(error), None, false),
+            Err(error) => (self.status.clone(), Err(error), None),
         };
         let looked =
             matches!(&verdict, Ok(verdict) if !matches!(verdict, Verdict::Suspended { .. } | Verdict::NotYet { .. }));
@@ -337,17 +349,12 @@ impl<'a> Run<'a> {
         let old = &self.written.common.conditions;
         let conditions = report::conditions(old, &verdict, generation, now);
         let event = report::event(old, &conditions);
-        // An edit counts as seen once the engine has seen it, and a look that was asked for once it did not fail.
-        let before = self.written.common.clone();
         status.common = CommonStatus {
-            observed_generation: if asked_engine {
-                generation
-            } else {
-                before.observed_generation
-            },
+            observed_generation: generation,
+            // A look that was asked for is handled once one did not fail.
             last_handled_reconcile: match looked {
-                true => managed::asked(&self.object),
-                false => before.last_handled_reconcile,
+                true => driven::asked(&self.object),
+                false => self.written.common.last_handled_reconcile.clone(),
             },
             conditions,
         };

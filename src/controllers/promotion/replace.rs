@@ -45,13 +45,7 @@ impl Run<'_> {
                 }
             }
         }
-        let entry = self
-            .facts
-            .targets
-            .iter_mut()
-            .flatten()
-            .find(|entry| (entry.kind, &entry.name) == (target.kind, &target.name));
-        if let Some(found) = entry.and_then(|entry| entry.found.as_mut()) {
+        if let Some(found) = self.facts.target_mut(target).and_then(|entry| entry.found.as_mut()) {
             found.stuck.clear();
         }
         Ok(())

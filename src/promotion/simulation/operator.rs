@@ -32,8 +32,7 @@ impl World {
                     status = record.status;
                     self.status = status.clone();
                 }
-                Move::Rest(mut rest) => {
-                    rest.status.common.observed_generation = Some(self.generation);
+                Move::Rest(rest) => {
                     self.check(&rest.status);
                     self.status = rest.status.clone();
                     return End::Rested(rest);

@@ -371,6 +371,9 @@ impl Play {
             let object = self.scene.get("imagepromotion", NAME).await?;
             let ready = condition(&object, "Ready").ok_or_else(|| anyhow!("no condition yet"))?;
             ensure!(ready["reason"] == reason, "{:#}", object["status"]);
+            // Or Argo CD would wait for ever for an object that is blocked.
+            let observed = &object["status"]["observedGeneration"];
+            ensure!(*observed == object["metadata"]["generation"], "{:#}", object["status"]);
             Ok(object)
         });
         let object = object.await.with_context(|| {
