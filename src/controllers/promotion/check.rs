@@ -80,7 +80,7 @@ impl Run<'_> {
 
     /// One name for each run, so that one which was started already is found again after a restart.
     fn job_name(&self, index: u8, rollout: u64) -> String {
-        let uid = self.object.uid().unwrap_or_default();
+        let uid = self.uid();
         let name: String = self.object.name_any().chars().take(30).collect();
         let short: String = uid.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
         format!(
@@ -202,7 +202,7 @@ impl Run<'_> {
     /// The answer to a query, asked at most once in its interval.
     async fn query_progress(&self, query: &PrometheusVerification, index: u8, rollout: u64) -> Progress {
         let promoting = &self.ctx.world.promoting;
-        let uid = self.object.uid().unwrap_or_default();
+        let uid = self.uid();
         if let Some(progress) = promoting
             .answers
             .recent(&uid, rollout, index, query.interval.duration())

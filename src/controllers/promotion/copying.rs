@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -12,8 +12,16 @@ use tokio::{sync::Semaphore, task::AbortHandle};
 
 use super::{Run, way};
 use crate::{
-    api::{ImagePromotion, names::Digest, promotion::ImageStatus},
-    control::{error::Result, reason::Reason},
+    api::{
+        ImagePromotion,
+        names::Digest,
+        promotion::{ImagePromotionStatus, ImageStatus},
+    },
+    aws::error::AwsError,
+    control::{
+        error::{Error, Result},
+        reason::Reason,
+    },
     oci::{
         copy::{self, Copied, Options},
         destination::{Destination, TagWish},
@@ -30,25 +38,26 @@ const AT_ONCE: usize = 2;
 /// After how long an attempt that failed for a reason that may go away is followed by another.
 const AGAIN: Duration = Duration::from_secs(30);
 
-/// Which copy: of which promotion, which image, to which repository.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    uid: String,
+/// Which image, to which repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Wanted {
     digest: Digest,
     to: String,
+    /// The number of the rollout that wants it; 0 outside of one.
+    rollout: u64,
 }
 
-/// The copies under way and those that ended.
+/// The newest copy of each promotion, by its uid.
 #[derive(Debug)]
 pub(super) struct Copies {
-    tasks: Arc<Mutex<HashMap<Key, Task>>>,
+    tasks: Mutex<HashMap<String, Task>>,
     turns: Arc<Semaphore>,
 }
 
 impl Default for Copies {
     fn default() -> Self {
         Self {
-            tasks: Arc::default(),
+            tasks: Mutex::default(),
             turns: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }
@@ -56,44 +65,81 @@ impl Default for Copies {
 
 #[derive(Debug)]
 struct Task {
+    wanted: Wanted,
     handle: AbortHandle,
-    /// The number of the rollout that began it.
-    rollout: u64,
-    end: Option<(Instant, Result<Copied, CopyError>)>,
+    end: Arc<OnceLock<(Instant, Result<Copied, CopyError>)>>,
+}
+
+impl Task {
+    fn progress(&self) -> Progress {
+        let Some((when, end)) = self.end.get() else {
+            // Over without an end: it panicked.
+            return match self.handle.is_finished() {
+                true => Progress::NotStarted,
+                false => Progress::Running("its blobs are on their way".into()),
+            };
+        };
+        let is_over = when.elapsed() >= AGAIN;
+        match end {
+            // Outside of a rollout it is asked for again where what was copied is gone, or what hindered it may be.
+            _ if self.wanted.rollout == 0 && is_over => Progress::NotStarted,
+            Ok(_) => Progress::Done,
+            Err(error) if may_pass(error) => match is_over {
+                true => Progress::NotStarted,
+                false => Progress::Running(error.to_string()),
+            },
+            Err(error) => Progress::Failed(error.to_string()),
+        }
+    }
+}
+
+/// Whether another attempt may succeed: a right may be given while the rollout waits.
+fn may_pass(error: &CopyError) -> bool {
+    error.can_heal() || error.reason() == Reason::Denied
 }
 
 impl Copies {
-    fn tasks(&self) -> MutexGuard<'_, HashMap<Key, Task>> {
+    fn tasks(&self) -> MutexGuard<'_, HashMap<String, Task>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The promotion is gone: what it has under way is cut off.
+    /// Cuts off what the promotion has under way: nobody wants it any more. A copy that came to its end later would put its
+    /// tag on an image that was left.
     pub(super) fn forget(&self, uid: &str) {
-        self.tasks().retain(|key, task| {
-            if key.uid == uid {
-                task.handle.abort();
-            }
-            key.uid != uid
-        });
+        if let Some(task) = self.tasks().remove(uid) {
+            task.handle.abort();
+        }
     }
 
-    fn progress(&self, key: &Key, rollout: u64) -> Progress {
+    /// The promotion is in this rollout now, or in none: a copy for another is cut off.
+    pub(super) fn leave(&self, uid: &str, rollout: u64) {
+        let is_left = |task: &Task| task.wanted.rollout != rollout;
+        if self.tasks().get(uid).is_some_and(is_left) {
+            self.forget(uid);
+        }
+    }
+
+    /// What hindered or mended an earlier attempt for another rollout says nothing about this one.
+    fn progress(&self, uid: &str, wanted: &Wanted) -> Progress {
         let tasks = self.tasks();
-        let Some(task) = tasks.get(key) else {
-            return Progress::NotStarted;
-        };
-        match &task.end {
-            // What hindered an earlier rollout may be mended by now, and what that one has copied may be gone.
-            Some(_) if task.rollout != rollout => Progress::NotStarted,
-            None => Progress::Running("its blobs are on their way".into()),
-            Some((_, Ok(_))) => Progress::Done,
-            Some((when, Err(error))) if error.can_heal() || error.reason() == Reason::Denied => {
-                match when.elapsed() < AGAIN {
-                    true => Progress::Running(error.to_string()),
-                    false => Progress::NotStarted,
-                }
-            }
-            Some((_, Err(error))) => Progress::Failed(error.to_string()),
+        let task = tasks.get(uid).filter(|task| task.wanted == *wanted);
+        task.map_or(Progress::NotStarted, Task::progress)
+    }
+
+    /// What a registry had against the copy that waits for its next attempt.
+    fn refusal(&self, uid: &str) -> Option<Error> {
+        match self.tasks().get(uid)?.end.get()? {
+            (_, Err(CopyError::Registry { error, place })) => Some(Error::Aws(AwsError {
+                message: format!("{} ({place})", error.message),
+                ..error.clone()
+            })),
+            _ => None,
+        }
+    }
+
+    fn start(&self, uid: String, task: Task) {
+        if let Some(old) = self.tasks().insert(uid, task) {
+            old.handle.abort();
         }
     }
 }
@@ -101,30 +147,32 @@ impl Copies {
 impl Run<'_> {
     pub(super) fn look_at_copy(&mut self, image: &ImageStatus) -> Result<()> {
         let copies = &self.ctx.world.promoting.copies;
-        let progress = copies.progress(&self.copy_key(image)?, self.rollout());
+        let uid = self.uid();
+        let progress = copies.progress(&uid, &self.wanted(image)?);
+        // It says who has to do what; that a rollout goes on does not.
+        if matches!(progress, Progress::Running(_))
+            && let Some(refusal) = copies.refusal(&uid)
+        {
+            self.failure = Some(refusal);
+        }
         self.facts.copy = Some((image.digest.clone(), progress));
         Ok(())
     }
 
-    fn copy_key(&self, image: &ImageStatus) -> Result<Key> {
-        Ok(Key {
-            uid: self.object.uid().unwrap_or_default(),
+    fn wanted(&self, image: &ImageStatus) -> Result<Wanted> {
+        Ok(Wanted {
             digest: image.digest.clone(),
             to: self.place()?.runs().uri.clone(),
+            rollout: rollout_of(&self.status),
         })
-    }
-
-    /// The number of the rollout under way.
-    fn rollout(&self) -> u64 {
-        self.status.rollout.as_ref().map_or(0, |rollout| rollout.id)
     }
 
     /// Begins a copy; one that is under way goes on.
     pub(super) fn start_copy(&mut self, image: &ImageStatus) -> Result<()> {
         self.facts.copy = None;
-        let key = self.copy_key(image)?;
         let copies = &self.ctx.world.promoting.copies;
-        if copies.progress(&key, self.rollout()) != Progress::NotStarted {
+        let (uid, wanted) = (self.uid(), self.wanted(image)?);
+        if copies.progress(&uid, &wanted) != Progress::NotStarted {
             return Ok(());
         }
         let way = self.place()?;
@@ -134,52 +182,39 @@ impl Run<'_> {
             place: self.plane(to)?,
             pace: to.connection.ecr.pace(),
         };
-        let wanted = self.object.spec.copy_to.as_ref().and_then(|to| to.tag.clone());
-        let tags: Vec<TagWish> = wanted
+        let tag = self.object.spec.copy_to.as_ref().and_then(|to| to.tag.clone());
+        let tags: Vec<TagWish> = tag
             .or_else(|| image.tag.clone())
             .into_iter()
             .map(TagWish::new)
             .collect();
-        let digest = image.digest.clone();
-        let (turns, tasks) = (Arc::clone(&copies.turns), Arc::clone(&copies.tasks));
-        let nudge = (
-            self.ctx.world.nudges.clone(),
-            ObjectRef::<DeserializeGuard<ImagePromotion>>::new(&self.object.name_any())
-                .within(&self.object.namespace().unwrap_or_default()),
-        );
-        let ending = key.clone();
-        // Held until the task stands in the map, or a quick end would find no place to be noted.
-        let mut held = copies.tasks();
+        let turns = Arc::clone(&copies.turns);
+        let nudges = self.ctx.world.nudges.clone();
+        let promotion = ObjectRef::<DeserializeGuard<ImagePromotion>>::new(&self.object.name_any())
+            .within(&self.object.namespace().unwrap_or_default());
+        let end = Arc::new(OnceLock::new());
+        let (ending, digest) = (Arc::clone(&end), image.digest.clone());
         let handle = tokio::spawn(async move {
-            let end = match turns.acquire().await {
-                Ok(_turn) => copy::copy(&source, &destination, &digest, &tags, &Options::default()).await,
-                // Never closed.
-                Err(_) => return,
-            };
-            if let Err(error) = &end {
+            // Never closed.
+            let Ok(_turn) = turns.acquire().await else { return };
+            let ended = copy::copy(&source, &destination, &digest, &tags, &Options::default()).await;
+            if let Err(error) = &ended {
                 tracing::warn!(%error, "an image could not be copied");
             }
-            if let Some(task) = tasks.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&ending) {
-                task.end = Some((Instant::now(), end));
-            }
+            // Nobody else sets it.
+            let _ = ending.set((Instant::now(), ended));
             // Nobody listens only while the program ends.
-            let _ = nudge.0.unbounded_send(nudge.1);
+            let _ = nudges.unbounded_send(promotion);
         });
-        held.insert(
-            key,
-            Task {
-                handle: handle.abort_handle(),
-                rollout: self.rollout(),
-                end: None,
-            },
-        );
+        let handle = handle.abort_handle();
+        copies.start(uid, Task { wanted, handle, end });
         Ok(())
     }
 
     fn plane(&self, place: &way::Place) -> Result<plane::Place> {
         let world = &self.ctx.world;
         let host = RegistryHost::new(place.connection.registry_id.clone(), place.region.clone());
-        let http = plane::http_client().map_err(|error| crate::control::error::Error::Refused {
+        let http = plane::http_client().map_err(|error| Error::Refused {
             what: "copy the image".into(),
             why: error.to_string(),
         })?;
@@ -187,5 +222,109 @@ impl Run<'_> {
             plane: Plane::new(http, place.connection.ecr.clone(), host, world.gate.clone()),
             repository: place.name.clone(),
         })
+    }
+}
+
+/// The number of the rollout under way; 0 outside of one.
+pub(super) fn rollout_of(status: &ImagePromotionStatus) -> u64 {
+    status.rollout.as_ref().map_or(0, |rollout| rollout.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+    use crate::aws::error::Fault;
+
+    fn wanted(rollout: u64) -> Wanted {
+        Wanted {
+            digest: Digest::of(b"image"),
+            to: "host/copies".into(),
+            rollout,
+        }
+    }
+
+    fn under_way(rollout: u64) -> (Task, tokio::task::JoinHandle<()>) {
+        let handle = tokio::spawn(pending());
+        let task = Task {
+            wanted: wanted(rollout),
+            handle: handle.abort_handle(),
+            end: Arc::default(),
+        };
+        (task, handle)
+    }
+
+    /// One that ended so long ago.
+    fn ended(rollout: u64, end: Result<Copied, CopyError>, ago: Duration) -> anyhow::Result<Task> {
+        let when = Instant::now().checked_sub(ago);
+        let when = anyhow::Context::context(when, "the clock began a moment ago")?;
+        Ok(Task {
+            wanted: wanted(rollout),
+            handle: tokio::spawn(ready(())).abort_handle(),
+            end: Arc::new(OnceLock::from((when, end))),
+        })
+    }
+
+    fn refused(fault: Fault) -> CopyError {
+        CopyError::Registry {
+            place: "host/copies".into(),
+            error: AwsError::unanswered("PUT manifest", fault, "why".into()),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_nobody_wants_any_more_is_cut_off() {
+        let copies = Copies::default();
+        let (first, first_task) = under_way(1);
+        copies.start("uid".into(), first);
+        copies.leave("uid", 1);
+        assert!(matches!(copies.progress("uid", &wanted(1)), Progress::Running(_)));
+        // Another one takes its place.
+        let (second, second_task) = under_way(2);
+        copies.start("uid".into(), second);
+        assert!(first_task.await.is_err_and(|error| error.is_cancelled()));
+        assert_eq!(copies.progress("uid", &wanted(1)), Progress::NotStarted);
+        // Its rollout ends.
+        copies.leave("uid", 0);
+        assert!(second_task.await.is_err_and(|error| error.is_cancelled()));
+        assert_eq!(copies.progress("uid", &wanted(2)), Progress::NotStarted);
+    }
+
+    #[tokio::test]
+    async fn one_that_panicked_is_begun_again() {
+        let handle = tokio::spawn(async { panic!("the copy failed") });
+        let task = Task {
+            wanted: wanted(1),
+            handle: handle.abort_handle(),
+            end: Arc::default(),
+        };
+        assert!(handle.await.is_err());
+        assert_eq!(task.progress(), Progress::NotStarted);
+    }
+
+    #[tokio::test]
+    async fn what_may_pass_is_tried_again_after_a_while_and_the_rest_fails_its_rollout() -> anyhow::Result<()> {
+        for fault in [Fault::Throttled, Fault::Unavailable, Fault::Denied] {
+            let soon = ended(1, Err(refused(fault)), Duration::ZERO)?;
+            assert!(matches!(soon.progress(), Progress::Running(_)));
+            let later = ended(1, Err(refused(fault)), AGAIN)?;
+            assert_eq!(later.progress(), Progress::NotStarted);
+        }
+        let later = ended(1, Err(refused(Fault::Quota)), AGAIN)?;
+        assert!(matches!(later.progress(), Progress::Failed(_)));
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn outside_of_a_rollout_an_end_does_not_last() -> anyhow::Result<()> {
+        // The copy may have been deleted, or the tag that was in its way.
+        let failed = || Err(refused(Fault::Quota));
+        assert!(matches!(
+            ended(0, failed(), Duration::ZERO)?.progress(),
+            Progress::Failed(_)
+        ));
+        assert_eq!(ended(0, failed(), AGAIN)?.progress(), Progress::NotStarted);
+        Ok(())
     }
 }

@@ -24,7 +24,7 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use self::way::Way;
+use self::{copying::rollout_of, way::Way};
 use super::world::World;
 use crate::{
     api::{
@@ -249,6 +249,10 @@ impl<'a> Run<'a> {
         })
     }
 
+    fn uid(&self) -> String {
+        self.object.uid().unwrap_or_default()
+    }
+
     /// Whether somebody asks for a look now.
     fn is_asked(&self) -> bool {
         driven::asked(&self.object) != self.written.common.last_handled_reconcile
@@ -290,7 +294,11 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Nothing is looked at or written any more, by tasks of their own neither.
     fn stopped(&self, phase: &str, verdict: Verdict) -> Rest {
+        if !matches!(verdict, Verdict::NotYet { .. }) {
+            self.ctx.world.promoting.copies.forget(&self.uid());
+        }
         let mut status = self.status.clone();
         status.phase = Some(phase.to_owned());
         let wake = matches!(verdict, Verdict::Waiting { .. }).then(|| Timestamp::now() + SOON);
@@ -300,13 +308,15 @@ impl<'a> Run<'a> {
     /// Writes a status that must be there before anything is done about it.
     async fn record(&mut self, record: Record) -> Result<()> {
         let good = self.written.last_good.as_ref().map(|image| image.digest.clone());
-        let rollout = |status: &ImagePromotionStatus| status.rollout.as_ref().map(|rollout| rollout.id);
-        if rollout(&record.status) != rollout(&self.written) {
-            // Pods are looked at while a rollout is under way, and by when it began.
-            self.facts.targets = None;
-        }
+        let rollout = rollout_of(&record.status);
+        let is_other = rollout != rollout_of(&self.written);
         self.write(record.status).await?;
         self.status = self.written.clone();
+        if is_other {
+            // Pods are looked at while a rollout is under way, and by when it began.
+            self.facts.targets = None;
+            self.ctx.world.promoting.copies.leave(&self.uid(), rollout);
+        }
         let regarding = self.object.object_ref(&());
         for told in record.told {
             let news = if told.is_warning { News::Warning } else { News::Normal };

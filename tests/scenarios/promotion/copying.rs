@@ -11,22 +11,28 @@ use crate::support::{REGION, Scene, Stage, run};
 /// Another Region than [`REGION`].
 const ELSEWHERE: &str = "us-east-1";
 
-/// Gives the operator's role the rights that copying takes beyond those of promotions.
+/// What copying takes beyond the rights of promotions.
+const COPYING: [&str; 8] = [
+    "BatchCheckLayerAvailability",
+    "BatchGetImage",
+    "CompleteLayerUpload",
+    "DescribeImages",
+    "GetDownloadUrlForLayer",
+    "InitiateLayerUpload",
+    "PutImage",
+    "UploadLayerPart",
+];
+
+/// Gives the operator's role the rights to copy.
 pub(super) async fn let_copy(scene: &Scene, region: &str) -> Result<()> {
+    let_copy_without(scene, region, "").await
+}
+
+/// The same but for one of them.
+async fn let_copy_without(scene: &Scene, region: &str, missing: &str) -> Result<()> {
     let mut policy = rights(scene, region)?;
-    let actions: Vec<String> = [
-        "BatchCheckLayerAvailability",
-        "BatchGetImage",
-        "CompleteLayerUpload",
-        "DescribeImages",
-        "GetDownloadUrlForLayer",
-        "InitiateLayerUpload",
-        "PutImage",
-        "UploadLayerPart",
-    ]
-    .iter()
-    .map(|action| format!("ecr:{action}"))
-    .collect();
+    let given = COPYING.iter().filter(|action| **action != missing);
+    let actions: Vec<String> = given.map(|action| format!("ecr:{action}")).collect();
     let statements = policy["Statement"].as_array_mut().context("no statements")?;
     statements.push(json!({ "Effect": "Allow", "Action": "ecr:GetAuthorizationToken", "Resource": "*" }));
     statements.push(json!({ "Effect": "Allow", "Action": actions,
@@ -142,6 +148,23 @@ fn a_tag_of_others_is_not_moved_and_the_targets_stay() -> Result<()> {
         to.runs(&play, &second).await?;
         ensure!(to.digest("1.1.0").await? == second, "another image is there");
         Ok(())
+    })
+}
+
+#[test]
+fn a_right_that_is_missing_is_told_and_the_copy_goes_on_once_it_is_given() -> Result<()> {
+    run(async |stage| {
+        let play = Play::open(stage, "copying-rights").await?;
+        let to = Destination::open(&play, json!(["Manage", "Promote"])).await?;
+        let_copy_without(&to.scene, ELSEWHERE, "InitiateLayerUpload").await?;
+        let digest = play.push("1.0.0").await?;
+        play.deployment("app", "registry.k8s.io/pause:3.9").await?;
+        play.promote(to_copies()).await?;
+        play.reason("Denied").await?;
+        let message = play.says(&to.uri).await?;
+        ensure!(play.status().await?["phase"] == "Copying", "{message}");
+        let_copy(&to.scene, ELSEWHERE).await?;
+        to.runs(&play, &digest).await.map(drop)
     })
 }
 
