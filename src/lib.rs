@@ -9,7 +9,8 @@
 //! - `promotion`: the engine of promotions: which image, what it waits for, the next move. Pure.
 //! - `oci`: images on their way from one registry to another.
 //! - `aws`: the talk with AWS; the only place that names its SDK.
-//! - [`cli`]: one file a command. `server`, `metrics`, `telemetry`: what the operator tells of itself.
+//! - [`cli`]: one file a command. `server`, `metrics`, `telemetry`: what the operator tells of itself. `http`: the client
+//!   for whatever is neither AWS's SDK nor Kubernetes.
 //! - [`generated`]: everything that is derived from the code and kept in the repository.
 
 pub mod api;
@@ -20,6 +21,7 @@ mod controllers;
 mod document;
 mod events;
 pub mod generated;
+mod http;
 mod metrics;
 mod oci;
 mod promotion;

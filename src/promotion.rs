@@ -12,6 +12,7 @@ pub(crate) mod facts;
 pub(crate) mod filter;
 pub(crate) mod gates;
 mod health;
+pub(crate) mod job;
 mod keep;
 pub(crate) mod ledger;
 pub(crate) mod moves;

@@ -116,19 +116,7 @@ mod tests {
 
     /// Looks all names up at once; gives how many exist, and how many calls it took.
     async fn look_up(aws: &Aws, names: &[RepositoryName]) -> anyhow::Result<(usize, u64)> {
-        let admin = aws.admin(ACCOUNT).await?;
-        let sts = aws_sdk_sts::Config::builder()
-            .behavior_version(aws_config::BehaviorVersion::latest())
-            .build();
-        let sts = aws_sdk_sts::Client::from_conf(sts);
-        let ecr = Ecr::new(
-            aws.ecr(REGION, &admin),
-            sts,
-            ACCOUNT.parse()?,
-            false,
-            Arc::default(),
-            crate::control::gate::Gate::closed(),
-        );
+        let ecr = Ecr::of_admin(aws, ACCOUNT, REGION).await?;
         aws.reset_calls(ACCOUNT, REGION).await?;
         let lookups = Lookups::default();
         let answers = join_all(names.iter().map(|name| lookups.get(&ecr, name))).await;

@@ -8,7 +8,10 @@ use super::{
     client::{Ecr, call},
     error::{AwsError, Fault},
 };
-use crate::api::names::{Digest, RepositoryName};
+use crate::{
+    api::names::{Digest, RepositoryName},
+    http,
+};
 
 /// How long a blob may take, from the first byte that is sent to the last that comes.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -58,14 +61,10 @@ async fn download(url: &str, limit: u64) -> Result<Vec<u8>, String> {
     let client = if let Some(client) = CLIENT.get() {
         client
     } else {
-        let client = reqwest::Client::builder()
-            .timeout(TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(told)?;
+        let client = http::client().map_err(|error| error.to_string())?;
         CLIENT.get_or_init(|| client)
     };
-    let mut answer = client.get(url).send().await.map_err(told)?;
+    let mut answer = client.get(url).timeout(TIMEOUT).send().await.map_err(told)?;
     if !answer.status().is_success() {
         return Err(format!("could not be downloaded: HTTP status {}", answer.status()));
     }

@@ -158,17 +158,7 @@ impl Stage {
         let first = aws
             .push_image(ACCOUNT, REGION, "team-a/web", "first", b"content")
             .await?;
-        let sts = aws_sdk_sts::Config::builder()
-            .behavior_version(aws_config::BehaviorVersion::latest())
-            .build();
-        let ecr = Ecr::new(
-            aws.ecr(REGION, &admin),
-            aws_sdk_sts::Client::from_conf(sts),
-            ACCOUNT.parse()?,
-            false,
-            Arc::default(),
-            crate::control::gate::Gate::closed(),
-        );
+        let ecr = Ecr::of_admin(&aws, ACCOUNT, REGION).await?;
         let repository: RepositoryName = "team-a/web".parse()?;
         let (_, manifest) = ecr
             .manifest(&repository, &first.parse()?)
@@ -332,5 +322,22 @@ async fn above_a_page_a_refresh_lists_ids_and_describes_what_is_new() -> anyhow:
     let (again, described, listed) = stage.refresh().await?;
     assert_eq!((described, listed), (0, 2));
     assert_eq!(*again, *seen);
+    Ok(())
+}
+
+#[tokio::test]
+async fn after_a_doubt_the_next_who_asks_gets_a_new_listing() -> anyhow::Result<()> {
+    let stage = Stage::new().await?;
+    stage.catalog.get(Duration::ZERO).await?;
+    let second = stage.put(2, Some("second")).await?;
+    let seen = stage.catalog.get(Duration::from_mins(5)).await?;
+    assert_eq!(seen.image(&second), None, "it was not heard of");
+    stage.catalog.doubt();
+    stage.aws.reset_calls(ACCOUNT, REGION).await?;
+    for _ in 0..2 {
+        let seen = stage.catalog.get(Duration::from_mins(5)).await?;
+        assert!(seen.image(&second).is_some());
+    }
+    assert_eq!(stage.aws.calls(ACCOUNT, REGION).await?.of("DescribeImages"), 1);
     Ok(())
 }

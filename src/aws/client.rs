@@ -102,6 +102,22 @@ impl Ecr {
         }
     }
 
+    /// With all rights in an account of the stand-in, for reads.
+    #[cfg(test)]
+    pub(crate) async fn of_admin(aws: &bed::Aws, account: &str, region: &str) -> anyhow::Result<Self> {
+        let sts = aws_sdk_sts::Config::builder()
+            .behavior_version(aws_config::BehaviorVersion::latest())
+            .build();
+        Ok(Self::new(
+            aws.ecr(region, &aws.admin(account).await?),
+            aws_sdk_sts::Client::from_conf(sts),
+            account.parse()?,
+            false,
+            Arc::default(),
+            Gate::closed(),
+        ))
+    }
+
     /// Whether AWS gave this request id to a write of ours.
     pub(crate) fn wrote(&self, request_id: &str) -> bool {
         self.written.holds(request_id)

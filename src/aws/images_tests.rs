@@ -1,7 +1,5 @@
 //! What the reads make of ECR's answers, against the stand-in.
 
-use std::sync::Arc;
-
 use anyhow::Context as _;
 use aws_sdk_ecr::types::{ImageIdentifier, TargetStorageClass};
 use bed::{Aws, Bed};
@@ -40,17 +38,7 @@ impl Stage {
         let by_hand = aws.ecr(REGION, &admin);
         by_hand.create_repository().repository_name(REPOSITORY).send().await?;
         let image = aws.push_image(ACCOUNT, REGION, REPOSITORY, "v1", b"content").await?;
-        let sts = aws_sdk_sts::Config::builder()
-            .behavior_version(aws_config::BehaviorVersion::latest())
-            .build();
-        let ecr = Ecr::new(
-            aws.ecr(REGION, &admin),
-            aws_sdk_sts::Client::from_conf(sts),
-            ACCOUNT.parse()?,
-            false,
-            Arc::default(),
-            crate::control::gate::Gate::closed(),
-        );
+        let ecr = Ecr::of_admin(&aws, ACCOUNT, REGION).await?;
         Ok(Self {
             by_hand,
             ecr,

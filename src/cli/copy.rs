@@ -16,11 +16,12 @@ use crate::{
     },
     aws::{connect, pace::Pace},
     control::gate::Gate,
+    http,
     metrics::Metrics,
     oci::{
         copy::{self, Copied, Options},
         destination::{Destination, MoveTag, PUT_IMAGE, TagWish},
-        plane::{Place, Plane, http_client},
+        plane::{Place, Plane},
         progress::{Phase, Progress, Teller},
         reference::{ImageReference, RegistryHost},
     },
@@ -169,7 +170,7 @@ fn wish(args: &Args, tag: crate::api::names::Tag) -> TagWish {
 
 /// The ways to both repositories; one, if they are in one registry and the same credentials lead there.
 async fn places(args: &Args) -> Result<(Place, Destination), String> {
-    let http = http_client().map_err(|error| error.to_string())?;
+    let http = http::client().map_err(|error| error.to_string())?;
     let metrics = Metrics::new();
     let role = |arn: &Option<RoleArn>, external_id: &Option<String>| {
         arn.clone().map(|role_arn| AssumeRole {

@@ -41,7 +41,10 @@ use crate::{
         spawn::Readiness,
     },
     controllers::{
-        promotion::{foresee, shared::Promoting},
+        promotion::{
+            foresee,
+            shared::{Promoting, Settings},
+        },
         registry::{self, connection::Standing},
         world::{Identity, World},
     },
@@ -111,7 +114,7 @@ async fn plan_all(args: &Args) -> Result<Vec<Planned>, String> {
             cluster,
         },
         &manifests,
-    );
+    )?;
 
     let mut planned = Vec::new();
     let mut named: BTreeSet<String> = manifests
@@ -144,11 +147,16 @@ async fn plan_all(args: &Args) -> Result<Vec<Planned>, String> {
 }
 
 /// The same context as the operator's, its watches filled from the files; what they do not hold is asked of the cluster.
-fn context(client: kube::Client, gate: Gate, identity: Identity, manifests: &Manifests) -> Context<World> {
+fn context(
+    client: kube::Client,
+    gate: Gate,
+    identity: Identity,
+    manifests: &Manifests,
+) -> Result<Context<World>, String> {
     let metrics = Metrics::new();
     let (hints, _) = mpsc::unbounded();
     let (looks, _) = mpsc::unbounded();
-    Context {
+    Ok(Context {
         metrics: metrics.clone(),
         events: Events::start(client.clone()),
         memory: Memory::default(),
@@ -170,10 +178,10 @@ fn context(client: kube::Client, gate: Gate, identity: Identity, manifests: &Man
             queues: Queues::default(),
             promotions: filled(guarded(&manifests.promotions)),
             nudges: mpsc::unbounded().0,
-            promoting: Promoting::default(),
+            promoting: Promoting::new(Settings::default()).map_err(|error| error.to_string())?,
         },
         client,
-    }
+    })
 }
 
 /// Objects of files as a watch hands them on.

@@ -185,7 +185,7 @@ async fn run(args: Args) -> Result<(), String> {
     let (promotions, promotions_writer) = store();
     let (namespaces, namespaces_writer) = store();
     let (nudges, woken) = mpsc::unbounded();
-    let promoting = Promoting::new(settings).map_err(|error| format!("no HTTP client could be made: {error}"))?;
+    let promoting = Promoting::new(settings).map_err(|error| error.to_string())?;
     let (hints, hinted) = mpsc::unbounded();
     let (looks, looked) = mpsc::unbounded();
     let ctx = Arc::new(Context {

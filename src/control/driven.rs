@@ -147,3 +147,55 @@ async fn unreadable<K: Driven>(invalid: &kube::core::error_boundary::InvalidObje
         tracing::warn!(%error, "the status of an unreadable object could not be written");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    use super::*;
+    use crate::{
+        control::{context::Memory, events::Events},
+        metrics::Metrics,
+    };
+
+    impl Driven for ConfigMap {
+        type Shared = ();
+
+        const CALLED: &'static str = "ConfigMap";
+
+        async fn drive(self, _: &Context<()>) -> (Action, Reason) {
+            assert!(self.name_any() != "hostile", "what nobody thought of");
+            (Action::await_change(), Reason::Settled)
+        }
+    }
+
+    fn named(name: &str) -> Arc<DeserializeGuard<ConfigMap>> {
+        let mut object = ConfigMap::default();
+        object.metadata.name = Some(name.to_owned());
+        Arc::new(DeserializeGuard(Ok(object)))
+    }
+
+    #[tokio::test]
+    async fn an_object_whose_reconcile_panics_is_left_alone_and_stops_no_other() -> anyhow::Result<()> {
+        // Nothing listens there, and nothing is asked.
+        let client = kube::Client::try_from(kube::Config::new("http://127.0.0.1:9".parse()?))?;
+        let ctx = Arc::new(Context {
+            metrics: Metrics::new(),
+            events: Events::start(client.clone()),
+            memory: Memory::default(),
+            world: (),
+            concurrency: 1,
+            check_interval: Duration::from_secs(1),
+            client,
+        });
+        for (name, action) in [
+            ("sound", Action::await_change()),
+            ("hostile", Action::requeue(PANICKED)),
+            ("sound", Action::await_change()),
+        ] {
+            let Ok(then) = reconcile(named(name), Arc::clone(&ctx)).await;
+            assert_eq!(then, action, "{name}");
+        }
+        Ok(())
+    }
+}

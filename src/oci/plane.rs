@@ -35,9 +35,6 @@ use crate::{
     control::gate::Gate,
 };
 
-/// How long it may take to be connected.
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-
 /// How long a registry may take to look at a blob that has been sent: it computes the digest of many gigabytes.
 const FINISH_LIMIT: Duration = Duration::from_mins(10);
 
@@ -77,19 +74,6 @@ pub(super) enum Upload {
     Mounted,
     /// It is to be sent to this address.
     To(Url),
-}
-
-/// A client for all registries, which follows no redirect by itself. Proxies are those of the environment.
-pub(crate) fn http_client() -> Result<reqwest::Client, CopyError> {
-    reqwest::Client::builder()
-        .user_agent(concat!("ecr-operator/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(CONNECT_LIMIT)
-        .build()
-        .map_err(|error| CopyError::Registry {
-            place: "no registry yet".to_owned(),
-            error: answer::unanswered("HTTP client", &error.without_url()),
-        })
 }
 
 /// Pauses of half a second to twenty, each up to twice as long by chance.

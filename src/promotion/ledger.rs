@@ -316,3 +316,43 @@ pub(super) fn is_past_hold(spec: &ImagePromotionSpec, status: &ImagePromotionSta
         (_, None) => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn of_another_source_only_what_people_said_is_kept() {
+        let image = |digit: &str| json!({ "name": "1.0.0", "digest": format!("sha256:{}", digit.repeat(64)) });
+        let time = "2026-01-01T00:00:00.000000Z";
+        let rejected = json!([{ "digest": image("b")["digest"], "name": "0.9.0", "reason": "bad", "by": "Request",
+            "at": time }]);
+        let requests = json!({ "rollback": "one" });
+        let old = json!({
+            "repository": "111122223333/eu-west-1/team-a/old", "observedGeneration": 3,
+            "current": image("a"), "lastGood": image("a"), "previous": image("b"), "published": image("a")["digest"],
+            "verifiedTag": image("a"), "candidate": image("c"), "rejected": rejected, "lastHandledRequests": requests,
+            "lastRollout": 7,
+            "rollout": { "id": 7, "kind": "Promotion", "image": image("c"), "phase": "RollingOut", "since": time,
+                "startedAt": time, "verification": 0, "reason": "", "by": "Operator" },
+            "history": [{ "id": 6, "kind": "Promotion", "image": image("a"), "startedAt": time, "finishedAt": time,
+                "outcome": "Succeeded" }],
+        });
+        let mut status: ImagePromotionStatus = serde_json::from_value(old).unwrap();
+        let told = leave(&mut status, "111122223333/eu-west-1/team-a/new".into());
+        assert!(told.note.contains("team-a/old"), "{}", told.note);
+        // No digest of the old repository is left that could be written, nor a number that was used.
+        let kept = serde_json::to_value(ImagePromotionStatus {
+            common: status.common.clone(),
+            repository: Some("111122223333/eu-west-1/team-a/new".into()),
+            rejected: serde_json::from_value(rejected).unwrap(),
+            last_handled_requests: serde_json::from_value(requests).unwrap(),
+            last_rollout: 7,
+            ..ImagePromotionStatus::default()
+        });
+        assert_eq!(serde_json::to_value(&status).unwrap(), kept.unwrap());
+        assert_eq!(status.common.observed_generation, Some(3));
+    }
+}

@@ -7,21 +7,21 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::{
+    api::batch::v1::{Job, JobSpec},
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
 use kube::{
     Api, Resource as _, ResourceExt as _,
     api::{ObjectMeta, PostParams},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Run;
 use crate::{
-    api::{
-        promotion::{ImageStatus, JobVerification, PrometheusVerification},
-        span::Span,
-    },
+    api::promotion::{ImageStatus, PrometheusVerification},
     control::error::{Error, Result},
-    promotion::{condition, facts::Progress, patch},
+    promotion::{condition, facts::Progress, job, patch},
 };
 
 /// How long Prometheus may take to answer.
@@ -29,12 +29,6 @@ const ANSWER: Duration = Duration::from_secs(10);
 
 /// The most that is read of an answer.
 const LONGEST: usize = 1024 * 1024;
-
-/// How long a Job is kept after it has ended, where its spec does not say.
-const KEPT_SECONDS: u64 = 3_600;
-
-/// The least time that it is kept.
-const LEAST_KEPT_SECONDS: u64 = 600;
 
 /// The last answers, so that a query is asked at its own interval and not with every look.
 #[derive(Debug, Default)]
@@ -139,64 +133,31 @@ impl Run<'_> {
             what: format!("create Job {name}"),
             why,
         };
-        let body = self.job(
-            &name,
-            &job,
-            timeout,
-            &patch::by_digest(&repository, &image.digest),
-            image,
-        );
-        let body: Job =
-            serde_json::from_value(body).map_err(|error| refused(format!("verification {index}: {error}")))?;
+        let text = patch::by_digest(&repository, &image.digest);
+        let spec = job::spec(&job, timeout.duration(), &text, image);
+        let spec: JobSpec =
+            serde_json::from_value(spec).map_err(|error| refused(format!("verification {index}: {error}")))?;
+        let body = Job {
+            metadata: ObjectMeta {
+                name: Some(name.clone()),
+                namespace: self.object.namespace(),
+                owner_references: self.object.controller_owner_ref(&()).map(|owner| {
+                    // A finalizer on the promotion is not the Job's business.
+                    vec![OwnerReference {
+                        block_owner_deletion: None,
+                        ..owner
+                    }]
+                }),
+                ..ObjectMeta::default()
+            },
+            spec: Some(spec),
+            status: None,
+        };
         match self.jobs().create(&PostParams::default(), &body).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
             Err(error) => Err(Error::write(&format!("Job {name}"), error)),
         }
-    }
-
-    fn job(&self, name: &str, job: &JobVerification, timeout: Span, image_text: &str, image: &ImageStatus) -> Value {
-        let mut spec = Value::Object(job.spec.clone());
-        // One that is gone before its end was seen would be run again.
-        let kept = spec["ttlSecondsAfterFinished"].as_u64().unwrap_or(KEPT_SECONDS);
-        spec["ttlSecondsAfterFinished"] = json!(kept.max(LEAST_KEPT_SECONDS));
-        // Nobody waits for it any longer than that.
-        let longest = timeout.duration().as_secs().max(1);
-        let active = spec["activeDeadlineSeconds"].as_u64().unwrap_or(longest);
-        spec["activeDeadlineSeconds"] = json!(active.min(longest));
-        let told = [
-            json!({ "name": "ECR_OPERATOR_IMAGE", "value": image_text }),
-            json!({ "name": "ECR_OPERATOR_DIGEST", "value": image.digest }),
-            json!({ "name": "ECR_OPERATOR_TAG", "value": image.tag }),
-        ];
-        for list in ["initContainers", "containers"] {
-            let containers = spec
-                .pointer_mut(&format!("/template/spec/{list}"))
-                .and_then(Value::as_array_mut);
-            // What is no object is left for the apiserver to refuse.
-            for container in containers.into_iter().flatten().filter_map(Value::as_object_mut) {
-                let mut env = container
-                    .get("env")
-                    .and_then(Value::as_array)
-                    .cloned()
-                    .unwrap_or_default();
-                env.extend(told.clone());
-                container.insert("env".into(), Value::Array(env));
-            }
-        }
-        let metadata = ObjectMeta {
-            name: Some(name.to_owned()),
-            namespace: self.object.namespace(),
-            owner_references: self.object.controller_owner_ref(&()).map(|owner| {
-                // A finalizer on the promotion is not the Job's business.
-                vec![k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference {
-                    block_owner_deletion: None,
-                    ..owner
-                }]
-            }),
-            ..ObjectMeta::default()
-        };
-        json!({ "apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec })
     }
 
     /// The answer to a query, asked at most once in its interval.

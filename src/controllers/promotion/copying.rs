@@ -177,9 +177,9 @@ impl Run<'_> {
         }
         let way = self.place()?;
         let Some(to) = &way.copy else { return Ok(()) };
-        let source = self.plane(&way.source)?;
+        let source = self.plane(&way.source);
         let destination = Destination {
-            place: self.plane(to)?,
+            place: self.plane(to),
             pace: to.connection.ecr.pace(),
         };
         let tag = self.object.spec.copy_to.as_ref().and_then(|to| to.tag.clone());
@@ -211,17 +211,18 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn plane(&self, place: &way::Place) -> Result<plane::Place> {
+    fn plane(&self, place: &way::Place) -> plane::Place {
         let world = &self.ctx.world;
         let host = RegistryHost::new(place.connection.registry_id.clone(), place.region.clone());
-        let http = plane::http_client().map_err(|error| Error::Refused {
-            what: "copy the image".into(),
-            why: error.to_string(),
-        })?;
-        Ok(plane::Place {
-            plane: Plane::new(http, place.connection.ecr.clone(), host, world.gate.clone()),
+        plane::Place {
+            plane: Plane::new(
+                world.promoting.http.clone(),
+                place.connection.ecr.clone(),
+                host,
+                world.gate.clone(),
+            ),
             repository: place.name.clone(),
-        })
+        }
     }
 }
 

@@ -13,7 +13,10 @@ use super::{
     copying::Copies,
     images::{Scans, Seen},
 };
-use crate::api::ImagePromotion;
+use crate::{
+    api::ImagePromotion,
+    http::{self, NoClient},
+};
 
 /// See the module.
 #[derive(Debug)]
@@ -23,7 +26,7 @@ pub(crate) struct Promoting {
     pub(super) answers: Answers,
     pub(super) platforms: Seen,
     pub(crate) scans: Scans,
-    /// For Prometheus and hooks. Follows no redirect: where it leads to was not allowed.
+    /// For registries, Prometheus and hooks.
     pub(super) http: reqwest::Client,
     /// Reads of single images of which events told.
     pub(crate) reads: Arc<Semaphore>,
@@ -50,30 +53,17 @@ struct Remembered {
     ended: Option<u64>,
 }
 
-impl Default for Promoting {
-    fn default() -> Self {
-        Self {
+impl Promoting {
+    pub(crate) fn new(settings: Settings) -> Result<Self, NoClient> {
+        Ok(Self {
             objects: Mutex::default(),
             copies: Copies::default(),
             answers: Answers::default(),
             platforms: Seen::default(),
             scans: Scans::default(),
-            http: reqwest::Client::default(),
+            http: http::client()?,
             reads: Arc::new(Semaphore::new(READS)),
-            settings: Settings::default(),
-        }
-    }
-}
-
-impl Promoting {
-    pub(crate) fn new(settings: Settings) -> Result<Self, reqwest::Error> {
-        Ok(Self {
             settings,
-            http: reqwest::Client::builder()
-                .redirect(reqwest::redirect::Policy::none())
-                .user_agent(concat!("ecr-operator/", env!("CARGO_PKG_VERSION")))
-                .build()?,
-            ..Self::default()
         })
     }
 

@@ -20,13 +20,15 @@ use kube::{
     runtime::{WatchStreamExt as _, reflector::ObjectRef, watcher},
 };
 
-use super::super::world::{Hint, World};
+use super::{
+    super::world::{Hint, World},
+    way::Wanted,
+};
 use crate::{
     api::{
         ImagePromotion, Repository,
         names::{RepositoryName, Tag},
-        promotion::{RepositoryRef, TargetKind},
-        repository::RegistryRef,
+        promotion::TargetKind,
     },
     aws::{catalog::Catalog, error::AwsError, images::ImageRef},
     control::context::Context,
@@ -120,8 +122,8 @@ impl World {
             if let Some(catalog) = catalog
                 && let Err(error) = read_again(&catalog, digest, tag).await
             {
-                // The next listing shows it.
-                tracing::warn!(%error, "an image of which an event told could not be read");
+                catalog.doubt();
+                tracing::warn!(%error, "an image of which an event told could not be read; the repository is listed again");
             }
             for promotion in meant {
                 // Nobody listens only while the program ends.
@@ -136,37 +138,16 @@ impl World {
         promotion: &'p ImagePromotion,
     ) -> impl Iterator<Item = (String, RepositoryName)> + 'p {
         let namespace = promotion.metadata.namespace.as_deref().unwrap_or_default();
-        let of =
-            move |reference: Option<&RepositoryRef>, registry: Option<&RegistryRef>, name: Option<&RepositoryName>| {
-                if let Some(reference) = reference {
-                    let guard = self
-                        .repositories
-                        .get(&ObjectRef::<DeserializeGuard<Repository>>::new(&reference.name).within(namespace))?;
-                    let repository = guard.0.as_ref().ok()?;
-                    return Some((
-                        repository.spec.registry_ref.name.clone(),
-                        repository.repository_name().ok()?,
-                    ));
-                }
-                Some((registry?.name.clone(), name?.clone()))
+        Wanted::of(promotion).filter_map(move |wanted| {
+            let Some(reference) = wanted.repository_ref else {
+                return wanted.by_name();
             };
-        let source = &promotion.spec.source;
-        let copy = promotion.spec.copy_to.as_ref();
-        let places = [
-            of(
-                source.repository_ref.as_ref(),
-                source.registry_ref.as_ref(),
-                source.repository_name.as_ref(),
-            ),
-            copy.and_then(|to| {
-                of(
-                    to.repository_ref.as_ref(),
-                    to.registry_ref.as_ref(),
-                    to.repository_name.as_ref(),
-                )
-            }),
-        ];
-        places.into_iter().flatten()
+            let reference = ObjectRef::<DeserializeGuard<Repository>>::new(&reference.name).within(namespace);
+            let guard = self.repositories.get(&reference)?;
+            let repository = guard.0.as_ref().ok()?;
+            let name = repository.repository_name().ok()?;
+            Some((repository.spec.registry_ref.name.clone(), name))
+        })
     }
 
     /// A promotion has found an image good: those that wait for it look again.

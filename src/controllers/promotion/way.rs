@@ -102,10 +102,23 @@ pub(super) async fn find(object: &ImagePromotion, ctx: &Context<World>) -> Resul
 }
 
 /// How a spec names a repository.
-struct Wanted<'a> {
-    repository_ref: Option<&'a RepositoryRef>,
+pub(super) struct Wanted<'a> {
+    pub(super) repository_ref: Option<&'a RepositoryRef>,
     registry_ref: Option<&'a RegistryRef>,
     repository_name: Option<&'a RepositoryName>,
+}
+
+impl<'a> Wanted<'a> {
+    /// The repositories that a promotion names: its source, and where it copies to.
+    pub(super) fn of(promotion: &'a ImagePromotion) -> impl Iterator<Item = Self> {
+        let spec = &promotion.spec;
+        std::iter::once(Self::from(&spec.source)).chain(spec.copy_to.iter().map(Self::from))
+    }
+
+    /// The Registry and the name of the repository, where they are named themselves.
+    pub(super) fn by_name(&self) -> Option<(String, RepositoryName)> {
+        Some((self.registry_ref?.name.clone(), self.repository_name?.clone()))
+    }
 }
 
 impl<'a> From<&'a Source> for Wanted<'a> {
@@ -131,9 +144,8 @@ impl<'a> From<&'a CopyTo> for Wanted<'a> {
 /// The names of the Registries that a promotion reads from and copies to, as far as they are known.
 pub(super) async fn registries(object: &ImagePromotion, ctx: &Context<World>) -> Result<Vec<String>> {
     let namespace = object.namespace().unwrap_or_default();
-    let wanted = std::iter::once(Wanted::from(&object.spec.source)).chain(object.spec.copy_to.iter().map(Wanted::from));
     let mut registries = Vec::new();
-    for wanted in wanted {
+    for wanted in Wanted::of(object) {
         if let Ok((registry, _)) = resolve(&wanted, &namespace, ctx).await? {
             registries.push(registry);
         }

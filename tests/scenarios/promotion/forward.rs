@@ -6,7 +6,7 @@ use serde_json::json;
 use super::play::Play;
 use crate::{
     plan::plan,
-    support::{object, run},
+    support::{REGION, object, run},
 };
 
 #[test]
@@ -79,6 +79,48 @@ fn a_plan_tells_what_would_be_rolled_out_and_does_nothing() -> Result<()> {
             ensure!(text.contains(words), "{text}");
         }
         ensure!(play.running("app").await? == image, "something was done");
+        Ok(())
+    })
+}
+
+#[test]
+fn of_another_source_nothing_runs_under_the_name_of_the_old_one() -> Result<()> {
+    run(async |stage| {
+        let play = Play::open(stage, "forward-source").await?;
+        let old = play.begin(json!({})).await?;
+        let settled = play.scene.settled("other", json!({})).await?;
+        let uri = settled["status"]["uri"].as_str().context("no uri")?;
+        // The same content is in both: its digest alone says nothing about where it is to run from.
+        let account = &play.scene.account;
+        let mut newer = String::new();
+        for (tag, content) in [("1.0.0", "forward-source 1.0.0"), ("2.0.0", "another")] {
+            let aws = &stage.aws;
+            newer = aws
+                .push_image(account, REGION, "forward-source/other", tag, content.as_bytes())
+                .await?;
+        }
+        let mut overlay = json!({
+            "source": {
+                "repositoryRef": { "name": "other" },
+                "policy": { "semver": { "range": ">=1.0.0" } },
+            },
+            "gates": { "minAge": "1h" },
+        });
+        play.promote(overlay.clone()).await?;
+        play.scene.event("app", "SourceChanged").await?;
+        play.waits(&newer, "MinAge", "").await?;
+        play.looked().await?;
+        ensure!(play.running("app").await? == play.image(&old), "it was to stay");
+        let status = play.status().await?;
+        ensure!(status["current"].is_null() && status["history"].is_null(), "{status:#}");
+
+        overlay["gates"] = json!({});
+        play.promote(overlay).await?;
+        play.until("the other repository's to run", |status| {
+            status["current"]["digest"] == newer.as_str() && status["rollout"].is_null()
+        })
+        .await?;
+        ensure!(play.running("app").await? == format!("{uri}@{newer}"), "another runs");
         Ok(())
     })
 }

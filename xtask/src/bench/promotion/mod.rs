@@ -96,17 +96,11 @@ pub(super) async fn run(settings: Settings) -> Result<ExitCode> {
     crate::bed::build().await?;
     let program = bed::artifacts::released_operator().await?;
     let outcome = measure(settings, program).await?;
-    if outcome.settings.json {
-        println!("{:#}", outcome.json());
-    } else {
-        print!("{}", outcome.tables());
-    }
-    let missed = outcome.goals().iter().any(|goal| !goal.reached());
-    Ok(if missed && outcome.settings.check {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    let shown = match outcome.settings.json {
+        true => format!("{:#}\n", outcome.json()),
+        false => outcome.tables(),
+    };
+    Ok(super::conclude(&shown, outcome.settings.check, &outcome.goals()))
 }
 
 async fn measure(settings: Settings, program: std::path::PathBuf) -> Result<Outcome> {
