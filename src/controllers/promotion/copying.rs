@@ -72,9 +72,11 @@ struct Task {
 
 impl Task {
     fn progress(&self) -> Progress {
+        // Asked before the end, which may be set any moment.
+        let is_finished = self.handle.is_finished();
         let Some((when, end)) = self.end.get() else {
             // Over without an end: it panicked.
-            return match self.handle.is_finished() {
+            return match is_finished {
                 true => Progress::NotStarted,
                 false => Progress::Running("its blobs are on their way".into()),
             };

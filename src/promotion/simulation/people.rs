@@ -87,17 +87,17 @@ fn a_tool_that_writes_a_known_image_is_drift() {
     });
 }
 
+/// Whether the status has a target that runs 3.
+fn runs_the_third(world: &World) -> bool {
+    let mut targets = world.status.targets.iter();
+    targets.any(|target| target.digest == Some(digest(3)))
+}
+
 #[test]
 fn an_undo_during_a_rollout_ends_it() {
     play(two, |world| {
         world.push(3);
-        world.until("3 runs and was seen", |world| {
-            world
-                .status
-                .targets
-                .iter()
-                .any(|target| target.digest == Some(digest(3)))
-        });
+        world.until("3 runs and was seen", runs_the_third);
         world.set("app", 2);
         world.calm();
         world.assert_runs(2);
@@ -144,13 +144,7 @@ fn an_undo_to_what_the_spec_forbids_is_set_back() {
 fn an_unknown_image_during_a_rollout_is_set_back_too() {
     play(two, |world| {
         world.push(3);
-        world.until("3 runs and was seen", |world| {
-            world
-                .status
-                .targets
-                .iter()
-                .any(|target| target.digest == Some(digest(3)))
-        });
+        world.until("3 runs and was seen", runs_the_third);
         world.set("app", 9);
         world.calm();
         world.assert_runs(3);

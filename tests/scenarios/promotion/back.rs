@@ -18,11 +18,7 @@ fn an_image_that_crashes_is_taken_back_rejected_and_not_tried_again() -> Result<
 
         let bad = play.push_bad("1.1.0", Behaviour::Crash).await?;
         play.look().await?;
-        let status = play
-            .until("the bad image to be rejected and the good one to run", |status| {
-                status["rejected"][0]["digest"] == bad.as_str() && status["rollout"].is_null()
-            })
-            .await?;
+        let status = play.taken_back(&bad).await?;
         ensure!(status["current"]["digest"] == good.as_str(), "{status:#}");
         ensure!(status["hold"]["kind"] == "RolledBack", "{status:#}");
         play.runs(&good).await?;

@@ -360,11 +360,7 @@ fn a_patch_that_the_apiserver_refuses_is_told_of_and_given_up_in_time() -> Resul
         let second = play.push("1.1.0").await?;
         play.look().await?;
         play.says("nobody rolls out on a Friday").await?;
-        let status = play
-            .until("the rollout to be given up", |status| {
-                status["rejected"][0]["digest"] == second.as_str() && status["rollout"].is_null()
-            })
-            .await?;
+        let status = play.taken_back(&second).await?;
         let reason = status["rejected"][0]["reason"].as_str().unwrap_or_default();
         ensure!(
             reason.contains("could not be written") && reason.contains("on a Friday"),

@@ -166,11 +166,7 @@ fn one_target_that_fails_takes_all_back_together_and_in_order() -> Result<()> {
             let cron = images(&play, "cronjob", "cron", "containers").await?;
             let cron_has_it = cron == [got.clone()];
             ensure!(cron_has_it == (order == "Together"), "{order}: {cron:?}");
-            let status = play
-                .until("all to be taken back", |status| {
-                    status["rejected"][0]["digest"] == next.as_str() && status["rollout"].is_null()
-                })
-                .await?;
+            let status = play.taken_back(&next).await?;
             let reason = status["rejected"][0]["reason"].as_str().unwrap_or_default();
             ensure!(
                 reason.contains("Deployment held") && reason.contains("paused"),
@@ -238,10 +234,7 @@ fn a_stateful_set_goes_back_although_kubernetes_would_wait_for_ever_and_no_other
         .await?;
 
         play.look().await?;
-        play.until("the bad image to be taken back", |status| {
-            status["rejected"][0]["digest"] == bad.as_str() && status["rollout"].is_null()
-        })
-        .await?;
+        play.taken_back(&bad).await?;
         let status = at_rest(&play, &good).await?;
         ensure!(status["history"][0]["outcome"] == "Succeeded", "{status:#}");
         let notes = play.scene.events("app", "PodReplaced").await?;

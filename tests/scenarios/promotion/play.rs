@@ -332,6 +332,14 @@ impl Play {
         Ok(status)
     }
 
+    /// Waits until this image is rejected, and what was to come of that is done.
+    pub(super) async fn taken_back(&self, digest: &str) -> Result<Value> {
+        self.until(&format!("{digest} to be taken back"), |status| {
+            status["rejected"][0]["digest"] == digest && status["rollout"].is_null()
+        })
+        .await
+    }
+
     /// The image of the first container of a Deployment.
     pub(super) async fn running(&self, deployment: &str) -> Result<String> {
         let deployment = self.workload("deployment", deployment).await?;

@@ -86,11 +86,7 @@ fn a_job_that_fails_takes_the_image_back() -> Result<()> {
             .await?;
         let third = play.push("1.2.0").await?;
         play.look().await?;
-        let status = play
-            .until("the third to be taken back", |status| {
-                status["rejected"][0]["digest"] == third.as_str() && status["rollout"].is_null()
-            })
-            .await?;
+        let status = play.taken_back(&third).await?;
         let reason = status["rejected"][0]["reason"].as_str().unwrap_or_default();
         ensure!(reason.contains("verification 0 failed: Job "), "{reason}");
         play.runs(&second).await.map(drop)
@@ -120,11 +116,7 @@ fn a_job_that_a_quota_refuses_is_told_of_and_given_up_in_time() -> Result<()> {
         let second = play.push("1.1.0").await?;
         play.look().await?;
         play.says("exceeded quota: no-jobs").await?;
-        let status = play
-            .until("the second to be taken back", |status| {
-                status["rejected"][0]["digest"] == second.as_str() && status["rollout"].is_null()
-            })
-            .await?;
+        let status = play.taken_back(&second).await?;
         let reason = status["rejected"][0]["reason"].as_str().unwrap_or_default();
         ensure!(reason.contains("verification 0 did not succeed within 8s"), "{reason}");
         play.runs(&first).await.map(drop)
@@ -226,11 +218,7 @@ fn a_query_decides_whether_an_image_is_good() -> Result<()> {
         prometheus.gives("0.5");
         let third = play.push("1.2.0").await?;
         play.look().await?;
-        let status = play
-            .until("the third to be taken back", |status| {
-                status["rejected"][0]["digest"] == third.as_str() && status["rollout"].is_null()
-            })
-            .await?;
+        let status = play.taken_back(&third).await?;
         let reason = status["rejected"][0]["reason"].as_str().unwrap_or_default();
         ensure!(reason.contains("the query gave 0.5, which is not < 0.01"), "{reason}");
         ensure!(status["current"]["digest"] == second.as_str(), "{status:#}");
@@ -247,11 +235,7 @@ fn an_address_that_the_installation_does_not_allow_is_not_asked() -> Result<()> 
         let first = play.begin(json!({ "verification": query(&prometheus.url) })).await?;
         let second = play.push("1.1.0").await?;
         play.look().await?;
-        let status = play
-            .until("the second to be taken back", |status| {
-                status["rejected"][0]["digest"] == second.as_str() && status["rollout"].is_null()
-            })
-            .await?;
+        let status = play.taken_back(&second).await?;
         let reason = status["rejected"][0]["reason"].as_str().unwrap_or_default();
         ensure!(
             reason.contains("this installation does not allow http://127.0.0.1:"),
@@ -280,10 +264,7 @@ fn the_tag_of_good_images_is_put_on_and_goes_back_after_a_later_failure() -> Res
         // It fails before it is good: the tag never moves to it.
         let third = play.push_bad("1.2.0", Behaviour::Crash).await?;
         play.look().await?;
-        play.until("the third to be taken back", |status| {
-            status["rejected"][0]["digest"] == third.as_str() && status["rollout"].is_null()
-        })
-        .await?;
+        play.taken_back(&third).await?;
         play.runs(&first).await?;
         tag_is_on(&play, "verified", &first).await
     })

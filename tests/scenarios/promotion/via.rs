@@ -234,11 +234,7 @@ fn a_config_map_of_the_namespace_is_written_and_taken_back() -> Result<()> {
         let third = play.push("1.2.0").await?;
         play.look().await?;
         has(&third).await?;
-        let status = play
-            .until("the image to be taken back", |status| {
-                status["rejected"][0]["digest"] == third.as_str() && status["rollout"].is_null()
-            })
-            .await?;
+        let status = play.taken_back(&third).await?;
         let object = has(&second).await?;
         ensure!(object["data"]["other"] == "kept", "{:#}", object["data"]);
         ensure!(status["targets"][0]["reverts"] == 0, "{status:#}");
@@ -441,10 +437,7 @@ fn a_hook_is_told_of_an_image_and_of_the_one_before_when_it_fails() -> Result<()
         let third = play.push("1.2.0").await?;
         play.look().await?;
         told(&third, 3).await?;
-        play.until("the image to be taken back", |status| {
-            status["rejected"][0]["digest"] == third.as_str() && status["rollout"].is_null()
-        })
-        .await?;
+        play.taken_back(&third).await?;
         told(&second, 4).await?;
         at_rest(&play, &second).await?;
         Ok(())
