@@ -7,10 +7,16 @@ mod calls;
 mod cloudtrail;
 mod control;
 mod credentials;
+mod departures;
 mod ecr;
 mod events;
 mod faults;
 mod front;
+// The operator's own: what it composes and what is carried out here are read by one understanding of AWS's documents, which
+// their examples check.
+#[path = "../../../../src/document/lifecycle/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the operator compares and composes, too")]
+mod lifecycle_policy;
 mod plane;
 mod principals;
 mod registries;

@@ -16,6 +16,8 @@ use fakecloud_sqs::SqsService;
 use parking_lot::RwLock;
 
 use crate::calls::{Calls, Deletions};
+use crate::departures::Departures;
+use crate::ecr::Previews;
 use crate::events::EventQueues;
 use crate::faults::Faults;
 use crate::principals::Principals;
@@ -39,6 +41,8 @@ pub(crate) struct World {
     pub(crate) tokens: Tokens,
     pub(crate) calls: Calls,
     pub(crate) deletions: Deletions,
+    pub(crate) departures: Departures,
+    pub(crate) previews: Previews,
     pub(crate) faults: Faults,
     pub(crate) event_queues: EventQueues,
     /// Accounts that repository policies may not name, as if they did not exist.
@@ -65,6 +69,8 @@ impl World {
             tokens: Tokens::default(),
             calls: Calls::default(),
             deletions: Deletions::default(),
+            departures: Departures::default(),
+            previews: Previews::default(),
             faults: Faults::default(),
             event_queues: EventQueues::default(),
             unknown_accounts: RwLock::default(),

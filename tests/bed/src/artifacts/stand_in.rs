@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use super::key::Key;
 use super::progress::Progress;
 use super::{cache, stand_in_sources, stand_in_target_directory};
+use crate::clone::root;
 use crate::environment::as_by_hand;
 use crate::keeper::Keeper;
 use crate::process::Process;
@@ -25,6 +26,8 @@ pub(super) async fn program() -> Result<PathBuf> {
     let mut key = Key::default();
     key.add(&compiler_version(&sources)?);
     key.add_tree(&sources, "target")?;
+    // The evaluator of lifecycle policies is compiled from the operator's sources.
+    key.add_tree(&root().join("src/document/lifecycle"), "target")?;
     let progress = Progress::new(PROGRAM);
     let entry = cache::entry(PROGRAM, &key.finish(), &progress, async |directory, keeper| {
         compile(&sources, directory, keeper, &progress).await

@@ -1,6 +1,7 @@
 //! The control endpoint: plain JSON over HTTP, for what a test sets up and looks at.
 
 mod faults;
+mod images;
 mod principals;
 mod registries;
 
@@ -66,6 +67,10 @@ pub(crate) async fn serve(listener: TcpListener, world: Arc<World>) -> std::io::
         .route("/calls", get(calls))
         .route("/calls/reset", post(reset_calls))
         .route("/deletions", get(deletions))
+        .route("/departures", get(images::departures))
+        .route("/age", post(images::age))
+        .route("/lifecycle", post(images::run))
+        .route("/previews", put(images::previews))
         .route("/delay", put(delay))
         .route("/faults", post(faults::add).get(faults::list).delete(faults::clear))
         .route("/faults/{id}", delete(faults::remove))

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use super::errors::{optional, required, unsatisfied};
 use super::listing::tags_of;
 use super::{Answer, Registry, names};
+use crate::credentials::Caller;
+use crate::departures::Cause;
 use crate::world::World;
 
 /// Why one image of a batch was left alone: code and reason.
@@ -22,7 +24,7 @@ struct Removed {
 }
 
 impl Registry {
-    pub(super) fn batch_delete_image(self: &Arc<Self>, world: &Arc<World>, body: &Value) -> Answer {
+    pub(super) fn batch_delete_image(self: &Arc<Self>, world: &Arc<World>, caller: &Caller, body: &Value) -> Answer {
         let name = required(body, "repositoryName")?;
         let ids = body
             .get("imageIds")
@@ -36,7 +38,20 @@ impl Registry {
             let (mut removed, mut failures) = (Vec::new(), Vec::new());
             for id in ids {
                 match remove(repository, id) {
-                    Ok(gone) => removed.extend(gone),
+                    Ok(gone) => {
+                        if let Some(left) = gone
+                            .first()
+                            .filter(|gone| !repository.images.contains_key(&gone.digest))
+                        {
+                            let tags: Vec<_> = gone.iter().filter_map(|gone| gone.tag.as_deref()).collect();
+                            let cause = Cause::BatchDelete {
+                                principal: caller.principal.arn.clone(),
+                                image_ids: ids.to_vec(),
+                            };
+                            world.departures.record(self, name, &left.digest, &tags, cause);
+                        }
+                        removed.extend(gone);
+                    }
                     Err((code, reason)) => {
                         failures.push(json!({ "imageId": id, "failureCode": code, "failureReason": reason }));
                     }

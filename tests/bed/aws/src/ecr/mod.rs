@@ -10,6 +10,7 @@ mod errors;
 mod images;
 mod layers;
 mod lifecycle;
+mod lifecycle_run;
 mod listing;
 mod manifest;
 mod mutability;
@@ -17,6 +18,7 @@ mod names;
 mod operations;
 mod policy;
 mod policy_text;
+mod preview;
 mod pull_through;
 mod reading;
 mod replication;
@@ -44,7 +46,9 @@ use crate::credentials::Caller;
 use crate::world::World;
 
 pub(crate) use images::Push;
+pub(crate) use lifecycle_run::Age;
 pub(crate) use operations::allows;
+pub(crate) use preview::{Ending, Previews};
 pub(crate) use scanning::ScanResult;
 
 /// What fakecloud's state has no place for.
@@ -64,6 +68,8 @@ struct Extra {
     settings: BTreeMap<String, String>,
     /// Repository and digest of what has been scanned, and of what a test has set for later scans.
     scans: scanning::Scans,
+    /// The latest preview of each repository's lifecycle policy.
+    previews: BTreeMap<String, preview::Preview>,
 }
 
 /// One registry.
@@ -134,7 +140,7 @@ impl Registry {
         match operation {
             "CreateRepository" => self.create_repository(&body),
             "DescribeRepositories" => self.describe_repositories(&body),
-            "DeleteRepository" => self.delete_repository(&body),
+            "DeleteRepository" => self.delete_repository(world, caller, &body),
             "PutImageScanningConfiguration" => self.put_image_scanning_configuration(&body),
             "PutImageTagMutability" => self.put_image_tag_mutability(&body),
             "SetRepositoryPolicy" => self.set_repository_policy(world, &body),
@@ -144,13 +150,17 @@ impl Registry {
             "UntagResource" => self.untag_resource(&body),
             "ListTagsForResource" => self.list_tags_for_resource(&body),
             "PutLifecyclePolicy" => self.put_lifecycle_policy(&body),
+            "GetLifecyclePolicy" => self.get_lifecycle_policy(&body),
+            "DeleteLifecyclePolicy" => self.delete_lifecycle_policy(&body),
+            "StartLifecyclePolicyPreview" => self.start_lifecycle_policy_preview(world, &body),
+            "GetLifecyclePolicyPreview" => self.get_lifecycle_policy_preview(world, &body),
             "PutImage" => self.put_image(world, &body),
             "BatchGetImage" => self.batch_get_image(caller, &body),
             "BatchCheckLayerAvailability" => self.batch_check_layer_availability(&body),
             "CompleteLayerUpload" => self.complete_layer_upload(request, &body).await,
             "DescribeImages" => self.describe_images(&body),
             "ListImages" => self.list_images(&body),
-            "BatchDeleteImage" => self.batch_delete_image(world, &body),
+            "BatchDeleteImage" => self.batch_delete_image(world, caller, &body),
             "GetAuthorizationToken" => Ok(self.get_authorization_token(world, caller)),
             "PutReplicationConfiguration" => self.put_replication_configuration(&body),
             "DescribeRegistry" => Ok(self.describe_registry()),
@@ -182,7 +192,7 @@ impl Registry {
             "RegisterPullTimeUpdateExclusion" => self.register_exclusion(&body),
             "DeregisterPullTimeUpdateExclusion" => self.deregister_exclusion(&body),
             "ListPullTimeUpdateExclusions" => self.list_exclusions(&body),
-            "UpdateImageStorageClass" => self.update_image_storage_class(world, request, &body).await,
+            "UpdateImageStorageClass" => self.update_image_storage_class(world, &body),
             "GetDownloadUrlForLayer" => self.get_download_url_for_layer(request, &body).await,
             _ => self.fall_through(request).await,
         }

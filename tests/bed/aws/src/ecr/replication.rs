@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::errors::{optional, required, unsatisfied};
 use super::repositories::Settings;
 use super::{Answer, Registry, mutability};
+use crate::departures::Cause;
 use crate::events::{Event, send};
 use crate::registries::registry;
 use crate::world::World;
@@ -278,8 +279,13 @@ impl Registry {
                 repository
                     .image_tags
                     .retain(|known, holder| holder != digest || tag.is_some_and(|tag| tag != known));
-                if !repository.image_tags.values().any(|holder| holder == digest) {
-                    repository.images.remove(digest);
+                if !repository.image_tags.values().any(|holder| holder == digest)
+                    && repository.images.remove(digest).is_some()
+                {
+                    let tags: Vec<_> = tag.into_iter().collect();
+                    world
+                        .departures
+                        .record(&target, name, digest, &tags, Cause::Replication);
                 }
                 Ok(())
             });

@@ -7,8 +7,12 @@ use fakecloud_ecr::Repository;
 use serde_json::{Value, json};
 
 use super::errors::{invalid, optional, page_size, repository_not_found, required, unsatisfied};
+use super::listing::tags_of;
 use super::{Answer, Registry, encryption, mutability, names, tags};
 use crate::answer::refusal;
+use crate::credentials::Caller;
+use crate::departures::Cause;
+use crate::world::World;
 
 impl Registry {
     pub(super) fn create_repository(&self, body: &Value) -> Answer {
@@ -127,7 +131,7 @@ impl Registry {
         Ok(AwsResponse::ok_json(answer))
     }
 
-    pub(super) fn delete_repository(&self, body: &Value) -> Answer {
+    pub(super) fn delete_repository(&self, world: &World, caller: &Caller, body: &Value) -> Answer {
         let name = required(body, "repositoryName")?;
         let force = body.get("force").and_then(Value::as_bool).unwrap_or(false);
         let mut states = self.state.write();
@@ -147,10 +151,18 @@ impl Registry {
             ));
         }
         let shown = self.shown(repository);
+        for digest in repository.images.keys() {
+            let tags = tags_of(repository, digest);
+            let cause = Cause::RepositoryDeleted {
+                principal: caller.principal.arn.clone(),
+            };
+            world.departures.record(self, name, digest, &tags, cause);
+        }
         repositories.remove(name);
         let mut extra = self.extra.lock();
         extra.filters.remove(name);
         extra.scans.forget(name);
+        extra.previews.remove(name);
         Ok(AwsResponse::ok_json(json!({ "repository": shown })))
     }
 

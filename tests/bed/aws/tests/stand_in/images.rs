@@ -8,8 +8,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::bed::{Bed, code};
 
-const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(crate) const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 pub(crate) fn digest(bytes: impl AsRef<[u8]>) -> String {
     format!("sha256:{:x}", Sha256::digest(bytes))
@@ -57,7 +57,7 @@ pub(crate) async fn put(ecr: &Client, repository: &str, tag: &str) -> (String, S
     (manifest, digest)
 }
 
-async fn put_manifest(
+pub(crate) async fn put_manifest(
     ecr: &Client,
     repository: &str,
     manifest: &str,
@@ -76,7 +76,7 @@ pub(crate) fn by_tag(tag: &str) -> ImageIdentifier {
     ImageIdentifier::builder().image_tag(tag).build()
 }
 
-fn by_digest(digest: &str) -> ImageIdentifier {
+pub(crate) fn by_digest(digest: &str) -> ImageIdentifier {
     ImageIdentifier::builder().image_digest(digest).build()
 }
 

@@ -4,7 +4,6 @@ use aws_sdk_ecr::types::{
     EncryptionConfiguration, EncryptionType, ImageTagMutability, ImageTagMutabilityExclusionFilter,
     ImageTagMutabilityExclusionFilterType, Tag,
 };
-use serde_json::json;
 
 use crate::bed::{ACCOUNT, Bed, OTHER, REGION, code, refused};
 
@@ -323,44 +322,6 @@ async fn tags_are_added_and_removed_by_arn_within_their_limits() {
         code(ecr.list_tags_for_resource().resource_arn(foreign).send().await),
         "AccessDeniedException"
     );
-}
-
-#[tokio::test]
-async fn a_lifecycle_policy_deletes_nothing_at_once() {
-    let bed = Bed::start().await;
-    let ecr = bed.admin_ecr().await;
-    ecr.create_repository().repository_name("app").send().await.unwrap();
-    for index in 0..3 {
-        crate::images::put(&ecr, "app", &format!("v{index}")).await;
-    }
-    let selection = json!({ "tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 1 });
-    let rule = json!({ "rulePriority": 1, "selection": selection, "action": { "type": "expire" } });
-    let policy = json!({ "rules": [rule] }).to_string();
-    ecr.put_lifecycle_policy()
-        .repository_name("app")
-        .lifecycle_policy_text(&policy)
-        .send()
-        .await
-        .unwrap();
-    let read = ecr.get_lifecycle_policy().repository_name("app").send().await.unwrap();
-    assert_eq!(read.lifecycle_policy_text(), Some(policy.as_str()));
-    assert_eq!(
-        ecr.list_images()
-            .repository_name("app")
-            .send()
-            .await
-            .unwrap()
-            .image_ids()
-            .len(),
-        3
-    );
-    let short = ecr
-        .put_lifecycle_policy()
-        .repository_name("app")
-        .lifecycle_policy_text("{\"rules\":[]}")
-        .send()
-        .await;
-    assert_eq!(code(short), "InvalidParameterException");
 }
 
 #[tokio::test]
