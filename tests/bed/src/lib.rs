@@ -39,7 +39,8 @@ mod tasks;
 mod wait;
 
 pub use aws::{
-    Aws, BlobWay, Call, Calls, Deletion, Effect, Fault, FaultState, Image, Moment, Policy, Principal, Queue,
+    Aws, BlobWay, Call, Calls, Deletion, Departure, DepartureCause, Effect, Fault, FaultState, Image, ImageAge,
+    ImageId, LifecycleAct, LifecycleAction, Moment, Policy, Principal, Queue,
 };
 pub use bed::{Bed, Output};
 pub use clone::root;

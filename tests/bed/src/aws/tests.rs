@@ -188,3 +188,79 @@ async fn a_delay_is_added_to_every_call() -> Result<()> {
     assert!(start.elapsed() >= Duration::from_millis(300));
     Ok(())
 }
+
+#[tokio::test]
+async fn lifecycle_policies_are_previewed_and_carried_out_on_demand() -> Result<()> {
+    let aws = Aws::start(&Bed::new()?).await?;
+    let ecr = aws.ecr(REGION, &aws.admin(ACCOUNT).await?);
+    create_repository(&aws, "app").await?;
+    let mut digests = Vec::new();
+    for (tag, days) in [("v1", 9), ("v2", 8), ("v3", 7)] {
+        let digest = aws.push_image(ACCOUNT, REGION, "app", tag, tag.as_bytes()).await?;
+        aws.age_image(ACCOUNT, REGION, "app", &digest, ImageAge::pushed(days))
+            .await?;
+        digests.push(digest);
+    }
+    let text = r#"{"rules":[{"rulePriority":4,"selection":{"tagStatus":"any","countType":"sinceImagePushed","countUnit":"days","countNumber":10},"action":{"type":"expire"}}]}"#;
+    let put = ecr.put_lifecycle_policy().repository_name("app");
+    put.lifecycle_policy_text(text)
+        .send()
+        .await
+        .map_err(aws_sdk_ecr::Error::from)?;
+
+    aws.preview_takes(Duration::ZERO).await?;
+    aws.fail_previews().await?;
+    assert_eq!(preview(&ecr).await?, "FAILED");
+    aws.complete_previews().await?;
+    assert_eq!(preview(&ecr).await?, "COMPLETE");
+    aws.expire_previews().await?;
+    assert_eq!(preview_status(&ecr).await?, "EXPIRED");
+
+    let none = aws.run_lifecycle(ACCOUNT, REGION, None, 0).await?;
+    assert_eq!(none, []);
+    let done = aws.run_lifecycle(ACCOUNT, REGION, Some("app"), 1).await?;
+    let seen: Vec<_> = done.iter().map(|act| (&act.digest, act.action, act.rule)).collect();
+    assert_eq!(seen, [(&digests[0], LifecycleAction::Expire, 4)]);
+    let image = aws_sdk_ecr::types::ImageIdentifier::builder().image_tag("v2").build();
+    let delete = ecr.batch_delete_image().repository_name("app").image_ids(image);
+    delete.send().await.map_err(aws_sdk_ecr::Error::from)?;
+
+    let principal = aws.admin(ACCOUNT).await?.arn;
+    let image_ids = vec![ImageId {
+        image_digest: None,
+        image_tag: Some("v2".to_owned()),
+    }];
+    let left = aws.departures(ACCOUNT, REGION).await?;
+    let causes: Vec<_> = left
+        .iter()
+        .map(|departure| (&departure.digest, &departure.cause))
+        .collect();
+    assert_eq!(
+        causes,
+        [
+            (&digests[0], &DepartureCause::Lifecycle { rule: 4 }),
+            (&digests[1], &DepartureCause::BatchDelete { principal, image_ids })
+        ]
+    );
+    assert_eq!(aws.departures(ACCOUNT, "us-east-1").await?, []);
+    Ok(())
+}
+
+/// Starts a preview and waits for its end; gives how it ended.
+async fn preview(ecr: &aws_sdk_ecr::Client) -> Result<String> {
+    let start = ecr.start_lifecycle_policy_preview().repository_name("app");
+    start.send().await.map_err(aws_sdk_ecr::Error::from)?;
+    loop {
+        let status = preview_status(ecr).await?;
+        if status != "IN_PROGRESS" {
+            return Ok(status);
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn preview_status(ecr: &aws_sdk_ecr::Client) -> Result<String> {
+    let get = ecr.get_lifecycle_policy_preview().repository_name("app");
+    let seen = get.send().await.map_err(aws_sdk_ecr::Error::from)?;
+    Ok(seen.status().context("a preview has a status")?.as_str().to_owned())
+}
