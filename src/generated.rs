@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt as _;
 
-use crate::api::{ImagePromotion, Registry, Repository};
+use crate::api::{ClusterLifecyclePolicy, ImagePromotion, LifecyclePolicy, Registry, Repository};
 
 /// What cannot be written down.
 #[derive(Debug, thiserror::Error)]
@@ -25,10 +25,16 @@ pub enum GenerateError {
 
 /// The custom resource definitions, in the order of their names.
 fn definitions() -> Result<Vec<CustomResourceDefinition>, GenerateError> {
-    [ImagePromotion::crd(), Registry::crd(), Repository::crd()]
-        .iter()
-        .map(crds::finished)
-        .collect()
+    [
+        ClusterLifecyclePolicy::crd(),
+        ImagePromotion::crd(),
+        LifecyclePolicy::crd(),
+        Registry::crd(),
+        Repository::crd(),
+    ]
+    .iter()
+    .map(crds::finished)
+    .collect()
 }
 
 /// All custom resource definitions as one YAML stream.

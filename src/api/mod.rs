@@ -1,6 +1,7 @@
 //! The objects users write: types, schemas and validation rules, one file a kind. Nothing here does I/O.
 
 pub mod ecr;
+pub mod lifecycle;
 pub mod names;
 pub mod promotion;
 pub mod registry;
@@ -8,6 +9,7 @@ pub mod repository;
 pub mod span;
 pub mod status;
 
+pub use lifecycle::{ClusterLifecyclePolicy, LifecyclePolicy};
 pub use promotion::ImagePromotion;
 pub use registry::Registry;
 pub use repository::Repository;
@@ -24,6 +26,10 @@ pub const RECONCILE_ANNOTATION: &str = "ecr-operator.dev/reconcile";
 
 /// Annotation: with `deletionPolicy: DeleteWithImages`, the name of the repository whose images may be deleted with it.
 pub const DELETE_IMAGES_ANNOTATION: &str = "ecr-operator.dev/delete-images-of";
+
+/// Annotation: on a Repository or on the policy that applies to it, the tokens of previews that are accepted although the guard
+/// speaks against them, separated by commas.
+pub const ACCEPT_ANNOTATION: &str = "ecr-operator.dev/accept-lifecycle-preview";
 
 /// Annotation: on a workload or an object that a promotion writes to, or reads from, across namespaces: the namespaces whose
 /// promotions may, separated by commas.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ecr::{Encryption, ExclusionFilter, ImageTagMutability, Tags},
+    lifecycle::AppliedLifecycle,
     names::{AccountId, RepositoryName},
     status::CommonStatus,
 };
@@ -37,6 +38,7 @@ use super::{
     printcolumn(name = "Registry", type_ = "string", json_path = ".spec.registryRef.name"),
     printcolumn(name = "Mutability", type_ = "string", json_path = ".spec.imageTagMutability", priority = 1),
     printcolumn(name = "Deletion", type_ = "string", json_path = ".spec.deletionPolicy", priority = 1),
+    printcolumn(name = "Clean-up", type_ = "string", json_path = ".status.lifecyclePolicy.reason", priority = 1),
     printcolumn(name = "Drift repaired", type_ = "integer", json_path = ".status.drift.repaired", priority = 1),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
@@ -270,6 +272,10 @@ pub struct RepositoryStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 49), inner(length(max = 128)))]
     pub managed_tags: Vec<String>,
+
+    /// The clean-up of the repository. Default: absent where no policy applies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifecycle_policy: Option<AppliedLifecycle>,
 
     /// Changes behind our back that were put right. Default: absent while there were none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

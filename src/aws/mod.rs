@@ -14,6 +14,7 @@ pub(crate) mod error;
 mod findings;
 pub(crate) mod images;
 pub(crate) mod inventory;
+pub(crate) mod lifecycle;
 pub(crate) mod meter;
 pub(crate) mod pace;
 pub(crate) mod record;

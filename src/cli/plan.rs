@@ -18,6 +18,7 @@ use futures::channel::mpsc;
 use jiff::Timestamp;
 use kube::{
     Api, ResourceExt,
+    api::ListParams,
     core::DeserializeGuard,
     runtime::{
         reflector::{self, Lookup},
@@ -31,7 +32,7 @@ use self::{
 };
 use super::Outcome;
 use crate::{
-    api::{ImagePromotion, Registry, names::OwnerId},
+    api::{ClusterLifecyclePolicy, ImagePromotion, LifecyclePolicy, Registry, Repository, names::OwnerId},
     control::{
         context::{Context, Memory},
         events::Events,
@@ -41,6 +42,7 @@ use crate::{
         spawn::Readiness,
     },
     controllers::{
+        lifecycle::{nudge::Policies, select::PolicyName},
         promotion::{
             foresee,
             shared::{Promoting, Settings},
@@ -107,13 +109,14 @@ async fn plan_all(args: &Args) -> Result<Vec<Planned>, String> {
     let manifests = Manifests::read(&args.files, &namespace)?;
     let cluster = super::run::cluster_uid(&client).await?;
     let ctx = context(
-        client,
+        client.clone(),
         gate,
         Identity {
             owner: args.owner_id.clone(),
             cluster,
         },
         &manifests,
+        &Known::read(&client, &manifests).await?,
     )?;
 
     let mut planned = Vec::new();
@@ -126,6 +129,8 @@ async fn plan_all(args: &Args) -> Result<Vec<Planned>, String> {
         // What cannot be found is told by the promotion's own plan.
         named.extend(foresee::registries(promotion, &ctx).await.unwrap_or_default());
     }
+    let ruled = ruled(&ctx, &manifests).await?;
+    named.extend(ruled.iter().map(|repository| repository.spec.registry_ref.name.clone()));
     let given: BTreeSet<String> = manifests.registries.iter().map(ResourceExt::name_any).collect();
     for registry in &manifests.registries {
         planned.push(plan_registry(registry.clone(), &ctx).await);
@@ -140,10 +145,86 @@ async fn plan_all(args: &Args) -> Result<Vec<Planned>, String> {
         let planning = plan_one(repository.clone(), &ctx).await;
         planned.push(Planned::new(repository, planning.map(|(plan, _)| plan)));
     }
+    for repository in &ruled {
+        let planning = plan_one(repository.clone(), &ctx).await;
+        planned.push(Planned::new(repository, planning.map(|(plan, _)| plan)));
+    }
     for promotion in &manifests.promotions {
         planned.push(Planned::new(promotion, plan_promotion(promotion, &ctx).await));
     }
     Ok(planned)
+}
+
+/// The lifecycle policies that there will be once the files are applied.
+struct Known {
+    lifecycle_policies: Vec<LifecyclePolicy>,
+    cluster_lifecycle_policies: Vec<ClusterLifecyclePolicy>,
+}
+
+impl Known {
+    /// Those of the cluster, and those of the files in place of them.
+    async fn read(client: &kube::Client, manifests: &Manifests) -> Result<Self, String> {
+        Ok(Self {
+            lifecycle_policies: with_files(client, &manifests.lifecycle_policies).await?,
+            cluster_lifecycle_policies: with_files(client, &manifests.cluster_lifecycle_policies).await?,
+        })
+    }
+}
+
+/// The objects of a kind in the cluster, those of the files in place of them. None where the cluster does not know the kind.
+async fn with_files<K>(client: &kube::Client, files: &[K]) -> Result<Vec<K>, String>
+where
+    K: Managed<World = World>,
+{
+    let kind = K::KIND;
+    let found = match Api::<K>::all(client.clone()).list(&ListParams::default()).await {
+        Ok(list) => list.items,
+        Err(kube::Error::Api(error)) if error.code == 404 => Vec::new(),
+        Err(error) => return Err(format!("the objects of kind {kind} could not be listed: {error}")),
+    };
+    let key = |object: &K| (object.meta().namespace.clone(), object.meta().name.clone());
+    let given: Vec<_> = files.iter().map(key).collect();
+    let others = found.into_iter().filter(|object| !given.contains(&key(object)));
+    Ok(others.chain(files.iter().cloned()).collect())
+}
+
+/// The Repositories of the cluster that a lifecycle policy of the files means, where the files do not have them.
+async fn ruled(ctx: &Context<World>, manifests: &Manifests) -> Result<Vec<Repository>, String> {
+    let files = &manifests.lifecycle_policies;
+    if files.is_empty() && manifests.cluster_lifecycle_policies.is_empty() {
+        return Ok(Vec::new());
+    }
+    let given: Vec<_> = manifests
+        .repositories
+        .iter()
+        .map(|repository| (repository.metadata.namespace.clone(), repository.name_any()))
+        .collect();
+    let mut ruled = Vec::new();
+    for repository in with_files::<Repository>(&ctx.client, &[]).await? {
+        let namespace = repository.metadata.namespace.clone().unwrap_or_default();
+        let labels = ctx
+            .world
+            .namespace(&namespace)
+            .await
+            .map_err(|error| error.to_string())?;
+        let Ok(name) = repository.repository_name() else {
+            continue;
+        };
+        let meaning = ctx.world.known_policies_of(&repository, &name, labels.as_ref())?;
+        let means = meaning.iter().any(|meaning| match &meaning.name {
+            PolicyName::Namespaced(name) => files
+                .iter()
+                .any(|policy| policy.name_any() == *name && policy.metadata.namespace.as_deref() == Some(&namespace)),
+            PolicyName::Cluster(name) => manifests
+                .cluster_lifecycle_policies
+                .iter()
+                .any(|policy| policy.name_any() == *name),
+        });
+        if means && !given.contains(&(repository.metadata.namespace.clone(), repository.name_any())) {
+            ruled.push(repository);
+        }
+    }
+    Ok(ruled)
 }
 
 /// The same context as the operator's, its watches filled from the files; what they do not hold is asked of the cluster.
@@ -152,6 +233,7 @@ fn context(
     gate: Gate,
     identity: Identity,
     manifests: &Manifests,
+    known: &Known,
 ) -> Result<Context<World>, String> {
     let metrics = Metrics::new();
     let (hints, _) = mpsc::unbounded();
@@ -177,6 +259,10 @@ fn context(
             looks,
             queues: Queues::default(),
             promotions: filled(guarded(&manifests.promotions)),
+            lifecycle_policies: filled(guarded(&known.lifecycle_policies)),
+            cluster_lifecycle_policies: filled(guarded(&known.cluster_lifecycle_policies)),
+            policies: Policies::default(),
+            counts: mpsc::unbounded().0,
             nudges: mpsc::unbounded().0,
             promoting: Promoting::new(Settings::default()).map_err(|error| error.to_string())?,
         },

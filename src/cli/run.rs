@@ -28,7 +28,7 @@ use tokio::{
 
 use super::Outcome;
 use crate::{
-    api::{ImagePromotion, Registry, Repository, names::OwnerId},
+    api::{ClusterLifecyclePolicy, ImagePromotion, LifecyclePolicy, Registry, Repository, names::OwnerId},
     control::{
         context::{Context, Memory},
         driven::Driven as _,
@@ -39,6 +39,7 @@ use crate::{
         spawn::{self, Readiness, Watched},
     },
     controllers::{
+        lifecycle::nudge::{self, Nudge, Policies},
         promotion::{
             shared::{Promoting, Settings},
             triggers::{self, PromotionObject},
@@ -157,6 +158,10 @@ pub(super) fn main(args: Args) -> Outcome {
     super::block_on(run(args)).map(|()| ExitCode::SUCCESS)
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "what the program is put together from, to be read as one"
+)]
 async fn run(args: Args) -> Result<(), String> {
     // First of all: a process 1 that handles no SIGTERM does not hear it.
     let shutdown = stop_signal()?.shared();
@@ -183,6 +188,9 @@ async fn run(args: Args) -> Result<(), String> {
     let (registries, registries_writer) = store();
     let (repositories, repositories_writer) = store();
     let (promotions, promotions_writer) = store();
+    let (lifecycle_policies, lifecycle_policies_writer) = store();
+    let (cluster_lifecycle_policies, cluster_lifecycle_policies_writer) = store();
+    let (counts, counted) = mpsc::unbounded();
     let (namespaces, namespaces_writer) = store();
     let (nudges, woken) = mpsc::unbounded();
     let promoting = Promoting::new(settings).map_err(|error| error.to_string())?;
@@ -208,6 +216,10 @@ async fn run(args: Args) -> Result<(), String> {
             registries: registries.clone(),
             repositories: repositories.clone(),
             promotions: promotions.clone(),
+            lifecycle_policies: lifecycle_policies.clone(),
+            cluster_lifecycle_policies: cluster_lifecycle_policies.clone(),
+            policies: Policies::default(),
+            counts,
             namespaces: namespaces.clone(),
             connections: RwLock::new(HashMap::new()),
             hints,
@@ -223,7 +235,13 @@ async fn run(args: Args) -> Result<(), String> {
         readiness: readiness.clone(),
         refresh: Arc::new(move || {
             refresh.world.count_objects();
-            for kind in [Registry::KIND, Repository::KIND, ImagePromotion::CALLED] {
+            for kind in [
+                Registry::KIND,
+                Repository::KIND,
+                LifecyclePolicy::KIND,
+                ClusterLifecyclePolicy::KIND,
+                ImagePromotion::CALLED,
+            ] {
                 refresh
                     .metrics
                     .oldest_trigger(kind, refresh.memory.oldest_trigger(kind));
@@ -242,12 +260,15 @@ async fn run(args: Args) -> Result<(), String> {
         registries: registries_writer,
         repositories: repositories_writer,
         promotions: promotions_writer,
+        lifecycle_policies: lifecycle_policies_writer,
+        cluster_lifecycle_policies: cluster_lifecycle_policies_writer,
         namespaces: namespaces_writer,
     };
     let hinted = Hinted {
         objects: hinted,
         registries: looked,
         promotions: woken,
+        policies: counted,
     };
     let finished = tokio::select! {
         finished = work(Arc::clone(&ctx), writers, hinted, shutdown) => finished,
@@ -278,6 +299,8 @@ struct Writers {
     registries: store::Writer<DeserializeGuard<Registry>>,
     repositories: store::Writer<DeserializeGuard<Repository>>,
     promotions: store::Writer<DeserializeGuard<ImagePromotion>>,
+    lifecycle_policies: store::Writer<DeserializeGuard<LifecyclePolicy>>,
+    cluster_lifecycle_policies: store::Writer<DeserializeGuard<ClusterLifecyclePolicy>>,
     namespaces: store::Writer<PartialObjectMeta<Namespace>>,
 }
 
@@ -286,9 +309,11 @@ struct Hinted {
     objects: mpsc::UnboundedReceiver<Hint>,
     registries: mpsc::UnboundedReceiver<Hint>,
     promotions: mpsc::UnboundedReceiver<PromotionObject>,
+    policies: mpsc::UnboundedReceiver<Nudge>,
 }
 
 /// Runs the controllers until `shutdown`, then finishes the reconciles under way. False where some had to be cut off.
+#[expect(clippy::too_many_lines, reason = "one controller after the other, each wired alike")]
 async fn work(
     ctx: Arc<Context<World>>,
     writers: Writers,
@@ -301,6 +326,8 @@ async fn work(
         spawn::list_of::<Registry>(),
         spawn::list_of::<Repository>(),
         spawn::list_of::<ImagePromotion>(),
+        spawn::list_of::<LifecyclePolicy>(),
+        spawn::list_of::<ClusterLifecyclePolicy>(),
         spawn::list_of::<Namespace>(),
     ] {
         readiness.wait_for(list);
@@ -341,11 +368,41 @@ async fn work(
         shutdown.clone(),
     );
 
+    let (counting, counts) = mpsc::unbounded();
+    let (cluster, of_cluster) = mpsc::unbounded();
+    let gathering = tokio::spawn(nudge::gather(hinted.policies, counting, cluster));
+    let watched = Watched {
+        api: Api::all(ctx.client.clone()),
+        reader: ctx.world.lifecycle_policies.clone(),
+        writer: writers.lifecycle_policies,
+    };
+    let of_policies = spawn::run::<LifecyclePolicy>(
+        Arc::clone(&ctx),
+        watched,
+        counts,
+        ctx.world.readiness.clone(),
+        shutdown.clone(),
+    );
+    let watched = Watched {
+        api: Api::all(ctx.client.clone()),
+        reader: ctx.world.cluster_lifecycle_policies.clone(),
+        writer: writers.cluster_lifecycle_policies,
+    };
+    let of_cluster_policies = spawn::run::<ClusterLifecyclePolicy>(
+        Arc::clone(&ctx),
+        watched,
+        of_cluster,
+        ctx.world.readiness.clone(),
+        shutdown.clone(),
+    );
+
     // Tasks of their own: no reconcile may delay the renewal of the Lease.
     let mut controllers = JoinSet::new();
     controllers.spawn(of_registries);
     controllers.spawn(of_repositories);
     controllers.spawn(of_promotions);
+    controllers.spawn(of_policies);
+    controllers.spawn(of_cluster_policies);
     // Ends with the program: it has nothing to finish.
     let workloads = tokio::spawn(triggers::watch_workloads(Arc::clone(&ctx)));
     controllers.spawn(listener::run(Arc::clone(&ctx), shutdown.clone()));
@@ -378,6 +435,7 @@ async fn work(
         () = namespaces => false,
     };
     workloads.abort();
+    gathering.abort();
     finished
 }
 

@@ -44,6 +44,9 @@ pub(crate) trait Driven:
     /// when it is looked at again.
     fn drive(self, ctx: &Context<Self::Shared>) -> impl Future<Output = (Action, Reason)> + Send;
 
+    /// The object was seen by the watch, whatever changed of it.
+    fn seen(&self, _ctx: &Context<Self::Shared>) {}
+
     /// The object is gone: what is remembered of it can go too.
     fn gone(_uid: &str, _ctx: &Context<Self::Shared>) {}
 }

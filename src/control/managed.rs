@@ -71,6 +71,14 @@ impl<K: Managed> Driven for K {
     async fn drive(self, ctx: &Context<K::World>) -> (Action, Reason) {
         run(self, ctx).await
     }
+
+    fn seen(&self, ctx: &Context<K::World>) {
+        <Self as Managed>::seen(self, ctx);
+    }
+
+    fn gone(uid: &str, ctx: &Context<K::World>) {
+        Self::left(uid, ctx);
+    }
 }
 
 /// What one kind has to say for itself; the passes are [`run`].
@@ -150,6 +158,12 @@ pub(crate) trait Managed:
 
     /// How soon to look again after a verdict, where the kind has a rhythm of its own.
     fn rhythm(&self, references: &Self::References) -> Option<Duration>;
+
+    /// The object was seen by the watch, whatever changed of it.
+    fn seen(&self, _ctx: &Context<Self::World>) {}
+
+    /// The object of this uid is gone.
+    fn left(_uid: &str, _ctx: &Context<Self::World>) {}
 
     /// Called after each reconcile with its outcome, before it is reported.
     fn concluded(

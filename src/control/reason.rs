@@ -24,6 +24,8 @@ pub(crate) enum Reason {
     Invalid,
     Throttled,
     Unavailable,
+    Previewing,
+    Guarded,
     RollingOut,
     NoCandidate,
     Gated,
@@ -37,7 +39,7 @@ pub(crate) enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the reference page.
-    pub(crate) const ALL: [Self; 27] = [
+    pub(crate) const ALL: [Self; 29] = [
         Self::Settled,
         Self::Observed,
         Self::Suspended,
@@ -56,6 +58,8 @@ impl Reason {
         Self::Invalid,
         Self::Throttled,
         Self::Unavailable,
+        Self::Previewing,
+        Self::Guarded,
         Self::RollingOut,
         Self::NoCandidate,
         Self::Gated,
@@ -171,6 +175,16 @@ impl Reason {
                 "AWS or the Kubernetes API did not answer, or answered with an error of its own.",
                 "The operator tries again by itself; check the network path and the endpoints if it lasts.",
             ),
+            Self::Previewing => (
+                "Previewing",
+                "ECR works out what a changed lifecycle policy would do, before it is put.",
+                "Nothing: it takes seconds, and the operator goes on by itself.",
+            ),
+            Self::Guarded => (
+                "Guarded",
+                "A lifecycle policy would expire or archive more images than its guard lets go at once, so it was not put.",
+                "See status.lifecyclePolicy of the Repository; raise spec.guard of the policy, correct its rules, or accept the preview.",
+            ),
             Self::RollingOut => (
                 "RollingOut",
                 "A rollout or a rollback is under way.",
@@ -229,6 +243,7 @@ impl Reason {
                 | Self::RegistryNotReady
                 | Self::Throttled
                 | Self::Unavailable
+                | Self::Previewing
                 | Self::RollingOut
                 | Self::NoCandidate
                 | Self::Gated

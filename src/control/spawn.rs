@@ -94,7 +94,7 @@ pub(crate) async fn run<K: Driven>(
         shutdown.await;
         listed.until_done(&listing).await;
     };
-    let (forgetting, missing) = (Arc::clone(&ctx), Arc::clone(&ctx));
+    let (forgetting, seeing, missing) = (Arc::clone(&ctx), Arc::clone(&ctx), Arc::clone(&ctx));
     // What we write ourselves, status and finalizer, changes none of these, so it triggers nothing; a deletion raises the
     // generation. Generation alone would lose the annotations that ask for a look or allow a deletion.
     let ours_to_see = predicates::generation
@@ -114,6 +114,11 @@ pub(crate) async fn run<K: Driven>(
             _ => {}
         })
         .touched_objects()
+        .inspect(move |event| {
+            if let Ok(DeserializeGuard(Ok(object))) = event {
+                object.seen(&seeing);
+            }
+        })
         .predicate_filter(ours_to_see, runtime::PredicateConfig::default())
         .inspect(|event| {
             if let Err(error) = event {

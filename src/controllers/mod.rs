@@ -1,5 +1,6 @@
 //! One controller a kind, each a folder: `mod.rs` observes and applies, `plan.rs` decides.
 
+pub(crate) mod lifecycle;
 pub(crate) mod promotion;
 pub(crate) mod registry;
 pub(crate) mod repository;

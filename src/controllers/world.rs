@@ -16,12 +16,13 @@ use kube::{
 };
 
 use super::{
+    lifecycle::nudge::{Nudge, Policies},
     promotion::{shared::Promoting, triggers::PromotionObject},
     registry::connection::Connection,
 };
 use crate::{
     api::{
-        ImagePromotion, Registry, Repository,
+        ClusterLifecyclePolicy, ImagePromotion, LifecyclePolicy, Registry, Repository,
         names::{OwnerId, RepositoryName},
         status::CommonStatus,
     },
@@ -52,6 +53,8 @@ pub(crate) enum Hint {
     Names(String, HashSet<RepositoryName>),
     /// Everything in a namespace.
     Namespace(String),
+    /// What a lifecycle policy of this namespace, or one of the cluster, may mean.
+    Policies(Option<String>),
     /// Repositories of these names in a Registry, of which AWS says that somebody changed them: what was seen before is
     /// not to be trusted.
     Changed(String, HashSet<RepositoryName>),
@@ -84,6 +87,8 @@ pub(crate) struct World {
     pub registries: Store<DeserializeGuard<Registry>>,
     pub repositories: Store<DeserializeGuard<Repository>>,
     pub promotions: Store<DeserializeGuard<ImagePromotion>>,
+    pub lifecycle_policies: Store<DeserializeGuard<LifecyclePolicy>>,
+    pub cluster_lifecycle_policies: Store<DeserializeGuard<ClusterLifecyclePolicy>>,
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     pub connections: RwLock<HashMap<String, Arc<Connection>>>,
     /// Hints at objects of a registry.
@@ -91,6 +96,10 @@ pub(crate) struct World {
     /// Hints at Registries themselves: [`Hint::Look`] and no other.
     pub looks: UnboundedSender<Hint>,
     pub queues: Queues,
+    /// What was last seen of lifecycle policies.
+    pub policies: Policies,
+    /// Lifecycle policies that are to be counted anew.
+    pub counts: UnboundedSender<Nudge>,
     /// Promotions that are to look again.
     pub nudges: UnboundedSender<PromotionObject>,
     pub promoting: Promoting,
@@ -218,6 +227,7 @@ impl World {
                 repository.spec.registry_ref.name == *registry
                     && repository.repository_name().is_ok_and(|name| names.contains(&name))
             }
+            Hint::Policies(namespace) => namespace.is_none() || repository.metadata.namespace == *namespace,
             Hint::Namespace(namespace) => repository.metadata.namespace.as_deref() == Some(namespace.as_str()),
             // No setting of a repository depends on its images.
             Hint::Image { .. } | Hint::Look { .. } => false,
@@ -270,5 +280,17 @@ impl World {
             *counts.entry(ready(status.map(|status| &status.common))).or_default() += 1;
         }
         self.metrics.objects("ImagePromotion", &counts);
+        counts.clear();
+        for guard in self.lifecycle_policies.state() {
+            let status = guard.0.as_ref().ok().and_then(|policy| policy.status.as_ref());
+            *counts.entry(ready(status.map(|status| &status.common))).or_default() += 1;
+        }
+        self.metrics.objects("LifecyclePolicy", &counts);
+        counts.clear();
+        for guard in self.cluster_lifecycle_policies.state() {
+            let status = guard.0.as_ref().ok().and_then(|policy| policy.status.as_ref());
+            *counts.entry(ready(status.map(|status| &status.common))).or_default() += 1;
+        }
+        self.metrics.objects("ClusterLifecyclePolicy", &counts);
     }
 }

@@ -64,7 +64,7 @@ mod tests {
             let path = format!("{path}.{name}");
             visit(&path, property);
             // These are Kubernetes' own types, documented there.
-            if !["namespaceSelector", "selector", "conditions"].contains(&name.as_str()) {
+            if !["namespaceSelector", "repositorySelector", "selector", "conditions"].contains(&name.as_str()) {
                 walk(property, &path, visit);
             }
         }

@@ -14,6 +14,8 @@ mod events;
 mod faults;
 mod lead;
 mod ledger;
+mod lifecycle;
+mod lifecycle_admission;
 mod plan;
 mod plugin;
 mod promotion;

@@ -15,7 +15,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    api::{GROUP, ImagePromotion, Registry, Repository},
+    api::{ClusterLifecyclePolicy, GROUP, ImagePromotion, LifecyclePolicy, Registry, Repository},
     control::driven::Driven,
 };
 
@@ -25,6 +25,8 @@ pub(super) struct Manifests {
     pub registries: Vec<Registry>,
     pub repositories: Vec<Repository>,
     pub promotions: Vec<ImagePromotion>,
+    pub lifecycle_policies: Vec<LifecyclePolicy>,
+    pub cluster_lifecycle_policies: Vec<ClusterLifecyclePolicy>,
     pub namespaces: Vec<PartialObjectMeta<Namespace>>,
 }
 
@@ -41,7 +43,12 @@ impl Manifests {
                 }
             }
         }
-        if manifests.registries.is_empty() && manifests.repositories.is_empty() && manifests.promotions.is_empty() {
+        let empty = manifests.registries.is_empty()
+            && manifests.repositories.is_empty()
+            && manifests.promotions.is_empty()
+            && manifests.lifecycle_policies.is_empty()
+            && manifests.cluster_lifecycle_policies.is_empty();
+        if empty {
             return Err(format!("the files hold no object of the group {GROUP}"));
         }
         Ok(manifests)
@@ -73,6 +80,14 @@ impl Manifests {
                 let mut promotion: ImagePromotion = parse(value, source)?;
                 promotion.metadata.namespace.get_or_insert_with(|| namespace.to_owned());
                 self.promotions.push(promotion);
+            }
+            "LifecyclePolicy" if api_version == expected => {
+                let mut policy: LifecyclePolicy = parse(value, source)?;
+                policy.metadata.namespace.get_or_insert_with(|| namespace.to_owned());
+                self.lifecycle_policies.push(policy);
+            }
+            "ClusterLifecyclePolicy" if api_version == expected => {
+                self.cluster_lifecycle_policies.push(parse(value, source)?);
             }
             "Namespace" if api_version == "v1" => {
                 let mut meta = parse::<Namespace>(value, source)?.metadata;

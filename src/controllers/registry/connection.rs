@@ -8,6 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
+use super::previews::Previews;
 use crate::{
     api::{
         names::{AccountId, Region, RepositoryName},
@@ -49,6 +50,7 @@ pub(crate) struct Connection {
     pub sqs: Sqs,
     pub inventory: Inventory,
     pub lookups: Lookups,
+    pub previews: Previews,
     opened_with: RegistrySpec,
     /// `None` until its Registry has been looked at once.
     standing: RwLock<Option<Standing>>,
@@ -83,6 +85,7 @@ impl Connection {
             sqs,
             inventory: Inventory::default(),
             lookups: Lookups::default(),
+            previews: Previews::default(),
             opened_with: spec.clone(),
             standing: RwLock::default(),
             checks: Mutex::default(),

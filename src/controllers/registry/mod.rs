@@ -4,6 +4,7 @@
 
 pub(crate) mod connection;
 pub(crate) mod plan;
+mod previews;
 
 use std::{
     collections::HashSet,

@@ -161,7 +161,7 @@ pub(crate) fn admitting<'t>(
 }
 
 /// Whether the selector selects. One that cannot be understood selects nothing.
-fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+pub(crate) fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
     Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(labels))
 }
 

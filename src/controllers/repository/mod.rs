@@ -1,5 +1,6 @@
 //! Repository: reads a repository, carries out the steps that [`plan`] decides on, and tells what was seen.
 
+pub(crate) mod cleanup;
 pub(crate) mod desired;
 pub(crate) mod gate;
 pub(crate) mod plan;
@@ -14,9 +15,10 @@ use kube::ResourceExt;
 use self::{
     desired::Desired,
     gate::Gate,
-    plan::{Facts, Images, Live, LivePolicy, Seen, Sight, Step},
+    plan::{Facts, Images, Live, LivePolicy, Seen, Sight, Step, Trusted},
 };
 use super::{
+    lifecycle::nudge::repository_seen,
     registry::{connection::Connection, plan::is_ours},
     world::{Hint, Identity, Labels, World},
 };
@@ -52,6 +54,8 @@ pub(crate) struct References {
     pub name: Result<RepositoryName, NameError>,
     pub registry: Option<Registry>,
     pub namespace: Option<Labels>,
+    /// What is wanted of the lifecycle policy.
+    pub cleanup: cleanup::Wish,
     pub connection: Option<Arc<Connection>>,
 }
 
@@ -79,15 +83,22 @@ impl Managed for Repository {
     async fn refer(&self, ctx: &Context<World>) -> Result<References> {
         let world = &ctx.world;
         let registry = &self.spec.registry_ref.name;
+        let namespace = world.namespace(&self.namespace().unwrap_or_default()).await?;
+        let name = self.repository_name();
+        let cleanup = match &name {
+            Ok(name) => world.cleanup_of(self, name, namespace.as_ref()).await,
+            Err(_) => cleanup::Wish::Unclaimed,
+        };
         Ok(References {
             identity: world.identity.clone(),
-            name: self.repository_name(),
+            name,
             registry: match self.metadata.deletion_timestamp {
                 // Whether anything may still be deleted must not rest on a watch that is behind.
                 Some(_) => world.read_registry(registry).await?,
                 None => world.registry(registry).await?,
             },
-            namespace: world.namespace(&self.namespace().unwrap_or_default()).await?,
+            namespace,
+            cleanup,
             connection: world.connection(registry),
         })
     }
@@ -99,20 +110,34 @@ impl Managed for Repository {
         };
         if goal == Goal::Present && look == Look::Routine && is_trusted(self, &desired, manage, connection) {
             let message = plan::unverified(&desired);
-            return Ok(Seen::Trusted { manage, message });
+            let cleanup = match manage {
+                true => Some(Box::new(
+                    look_at_trusted(self, look, references, connection, &desired).await?,
+                )),
+                false => None,
+            };
+            return Ok(Seen::Trusted {
+                manage,
+                message,
+                cleanup,
+            });
         }
         let held = connection.lock(&desired.name).await;
         let mut sight = Sight {
             desired,
             manage,
             live: None,
+            cleanup: None,
             vanished: false,
             claim_held: false,
             deletion_sent: false,
             lock: Some(held),
         };
         match goal {
-            Goal::Present => look_at_present(self, look, connection, &mut sight).await?,
+            Goal::Present => {
+                look_at_present(self, look, connection, &mut sight).await?;
+                look_at_cleanup(self, look, references, connection, &mut sight).await?;
+            }
             Goal::Absent => look_at_absent(connection, references, &mut sight).await?,
         }
         Ok(Seen::Open(Box::new(sight)))
@@ -141,12 +166,38 @@ impl Managed for Repository {
     }
 
     async fn apply(&self, step: &Step, references: &References, seen: Seen) -> Result<Seen> {
-        let (Seen::Open(mut sight), Some(connection)) = (seen, &references.connection) else {
+        let Some(connection) = &references.connection else {
             return Err(AwsError::incomplete("apply", "a connection").into());
+        };
+        let mut sight = match seen {
+            Seen::Open(sight) => sight,
+            Seen::Trusted {
+                manage,
+                message,
+                cleanup: Some(mut trusted),
+            } => {
+                cleanup::change(connection, &trusted.name, step, &mut trusted.cleanup).await?;
+                return Ok(Seen::Trusted {
+                    manage,
+                    message,
+                    cleanup: Some(trusted),
+                });
+            }
+            Seen::Shut(_) | Seen::Trusted { .. } => {
+                return Err(AwsError::incomplete("apply", "the repository to change").into());
+            }
         };
         match (step, &mut sight.live) {
             (Step::Create { name, creation }, live) => {
                 *live = Some(create(connection, name, creation, &sight.desired).await?);
+                // Somebody may have been faster, and have filled it.
+                look_at_cleanup(self, Look::Full, references, connection, &mut sight).await?;
+            }
+            (Step::PreviewLifecycle { .. } | Step::PutLifecycle { .. } | Step::RemoveLifecycle { .. }, _) => {
+                let name = sight.desired.name.clone();
+                if let Some(seen) = &mut sight.cleanup {
+                    cleanup::change(connection, &name, step, seen).await?;
+                }
             }
             (Step::Delete { images, .. }, live) => {
                 sight.deletion_sent = delete(connection, &sight.desired, *images, live).await?;
@@ -164,9 +215,25 @@ impl Managed for Repository {
         };
         if let Some(Seen::Open(sight)) = told.seen {
             note_sight(&mut status, sight);
-            if told.settled {
+            let held_up = sight
+                .cleanup
+                .as_ref()
+                .is_some_and(|cleanup| is_held_up_by(cleanup, &status.common));
+            if told.settled || held_up {
                 status.desired_hash = Some(sight.desired.hash());
+            } else if sight.manage {
+                status.desired_hash = None;
             }
+        }
+        let cleanup = match told.seen {
+            Some(Seen::Open(sight)) if sight.manage && status.created_at.is_some() => sight.cleanup.as_ref(),
+            Some(Seen::Trusted {
+                cleanup: Some(trusted), ..
+            }) => Some(&trusted.cleanup),
+            _ => None,
+        };
+        if let (Some(cleanup), Goal::Present) = (cleanup, told.goal) {
+            status.lifecycle_policy = cleanup::told(cleanup, &cleanup::decide(cleanup));
         }
         if !told.repaired.is_empty() {
             let drift = status.drift.get_or_insert_with(DriftStatus::default);
@@ -193,12 +260,18 @@ impl Managed for Repository {
         matches!(step, Step::Create { .. })
     }
 
+    fn seen(&self, ctx: &Context<World>) {
+        repository_seen(&ctx.world, self);
+    }
+
     fn headline(steps: &[Step]) -> &'static str {
         match steps.first() {
             Some(Step::Create { .. }) => "Created",
             Some(Step::Tag { adopts: true, .. }) => "Adopted",
             Some(Step::Release { .. }) => "Released",
             Some(Step::Delete { .. }) => "Deleted",
+            Some(Step::PutLifecycle { .. } | Step::RemoveLifecycle { .. }) => "LifecyclePolicyPut",
+            Some(Step::PreviewLifecycle { .. }) => "LifecyclePreviewed",
             _ => "Updated",
         }
     }
@@ -245,13 +318,27 @@ fn enter<'r>(object: &Repository, references: &'r References) -> Result<(Desired
     Ok((desired, manage, connection))
 }
 
+/// Whether nothing but the lifecycle policy keeps the object from being settled.
+fn is_held_up_by(sight: &cleanup::Sight, common: &CommonStatus) -> bool {
+    let cleanup::Decision::Rest(Some(verdict)) = cleanup::decide(sight) else {
+        return false;
+    };
+    let ready = common.conditions.iter().find(|condition| condition.type_ == "Ready");
+    ready.is_some_and(|ready| ready.reason == verdict.reason().as_str())
+}
+
 /// Whether the object was settled with exactly what is wanted now, and the shared listing shows nothing else.
 fn is_trusted(object: &Repository, desired: &Desired, manage: bool, connection: &Connection) -> bool {
     let Some(status) = &object.status else { return false };
     let ready = status.common.conditions.iter().any(|condition| {
+        let settled = condition.status == "True"
+            && condition.reason == (if manage { Reason::Settled } else { Reason::Observed }).as_str();
+        let held_up = status
+            .lifecycle_policy
+            .as_ref()
+            .is_some_and(|cleanup| manage && condition.reason == cleanup.reason);
         condition.type_ == "Ready"
-            && condition.status == "True"
-            && condition.reason == (if manage { Reason::Settled } else { Reason::Observed }).as_str()
+            && (settled || held_up)
             && condition.observed_generation == object.metadata.generation
     });
     let same = status.desired_hash.as_deref() == Some(desired.hash().as_str());
@@ -295,6 +382,54 @@ async fn look_at_present(object: &Repository, look: Look, connection: &Connectio
     }
     sight.live = Some(live);
     Ok(())
+}
+
+/// Reads what is to be known of the lifecycle policy of a repository that is to be there.
+async fn look_at_cleanup(
+    object: &Repository,
+    look: Look,
+    references: &References,
+    connection: &Connection,
+    sight: &mut Sight,
+) -> Result<()> {
+    let fresh = match &sight.live {
+        None => true,
+        Some(live) => live.images == Images::None,
+    };
+    let status = object.status.as_ref();
+    let recorded = status
+        .and_then(|status| status.lifecycle_policy.clone())
+        .unwrap_or_default();
+    let adopted = sight.manage && status.is_none_or(|status| status.created_at.is_none());
+    let name = &sight.desired.name;
+    let about = (false, fresh, adopted);
+    sight.cleanup = Some(cleanup::look(connection, name, references.cleanup.clone(), recorded, look, about).await?);
+    Ok(())
+}
+
+/// Reads what is to be known of the lifecycle policy where all else is known to be settled.
+async fn look_at_trusted(
+    object: &Repository,
+    look: Look,
+    references: &References,
+    connection: &Connection,
+    desired: &Desired,
+) -> Result<Trusted> {
+    let status = object.status.as_ref();
+    let recorded = status
+        .and_then(|status| status.lifecycle_policy.clone())
+        .unwrap_or_default();
+    let wish = references.cleanup.clone();
+    let held = match cleanup::is_answered(&wish, &recorded) {
+        true => None,
+        false => Some(connection.lock(&desired.name).await),
+    };
+    let about = (true, false, false);
+    Ok(Trusted {
+        name: desired.name.clone(),
+        cleanup: cleanup::look(connection, &desired.name, wish, recorded, look, about).await?,
+        lock: held,
+    })
 }
 
 /// A repository that was ours and that the listing no longer shows: gone only if ECR itself says so twice, in the right
@@ -403,7 +538,7 @@ async fn create(
                 record,
                 tags: creation.tags.clone(),
                 policy: LivePolicy::Absent,
-                images: Images::Unread,
+                images: Images::None,
             })
         }
         Err(error) if error.is("RepositoryAlreadyExistsException") => match connection.look_up(name).await? {
@@ -471,7 +606,12 @@ async fn change(connection: &Connection, step: &Step, live: &mut Live) -> Result
             ecr.delete_policy(&name).await?;
             live.policy = LivePolicy::Absent;
         }
-        Step::Create { .. } | Step::Delete { .. } => {}
+        // Handled where they are applied.
+        Step::Create { .. }
+        | Step::Delete { .. }
+        | Step::PreviewLifecycle { .. }
+        | Step::PutLifecycle { .. }
+        | Step::RemoveLifecycle { .. } => {}
     }
     Ok(())
 }

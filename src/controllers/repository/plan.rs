@@ -5,6 +5,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use super::{
+    cleanup,
     desired::{Desired, PolicyWish, encryption_differs, is_alias},
     gate::Gate,
 };
@@ -23,7 +24,10 @@ use crate::{
         plan::{Goal, Plan, Verdict, Warning},
         reason::Reason,
     },
-    document::policy::{self, Policy},
+    document::{
+        lifecycle,
+        policy::{self, Policy},
+    },
 };
 
 /// What was seen of a repository.
@@ -31,12 +35,23 @@ use crate::{
 pub(crate) enum Seen {
     /// The object may not act, for the reason given.
     Shut(Gate),
-    /// Known to be settled; nothing was read. The message is that of the verdict.
+    /// Known to be settled, but for what was seen of the lifecycle policy. The message is that of the verdict.
     Trusted {
         manage: bool,
         message: String,
+        cleanup: Option<Box<Trusted>>,
     },
     Open(Box<Sight>),
+}
+
+/// The lifecycle policy of a repository of which all else is known to be settled.
+#[derive(Debug)]
+pub(crate) struct Trusted {
+    pub name: RepositoryName,
+    pub cleanup: cleanup::Sight,
+    /// Held while the reconcile acts on the repository.
+    #[expect(dead_code, reason = "it works by being held")]
+    pub lock: Option<tokio::sync::OwnedMutexGuard<()>>,
 }
 
 /// What was read.
@@ -48,6 +63,8 @@ pub(crate) struct Sight {
     pub manage: bool,
     /// `None`: it does not exist.
     pub live: Option<Live>,
+    /// What was seen of the lifecycle policy; `None` where the object is to be deleted.
+    pub cleanup: Option<cleanup::Sight>,
     /// It was recorded as ours and is gone.
     pub vanished: bool,
     /// For a deletion: the claim on the registry was read and is ours.
@@ -116,6 +133,19 @@ pub(crate) enum Step {
     RemovePolicy {
         from: Policy,
     },
+    /// Has ECR work out what a lifecycle policy would do.
+    PreviewLifecycle {
+        by: String,
+        document: lifecycle::Policy,
+    },
+    PutLifecycle {
+        by: String,
+        from: Option<lifecycle::Policy>,
+        to: lifecycle::Policy,
+    },
+    RemoveLifecycle {
+        from: lifecycle::Policy,
+    },
     Untag {
         keys: Vec<String>,
     },
@@ -165,6 +195,18 @@ impl fmt::Display for Step {
                 )
             }
             Self::RemovePolicy { from } => write!(f, "policy: {} -> absent", brief(from)),
+            Self::PreviewLifecycle { by, document } => write!(
+                f,
+                "preview of {by}, to be put if its guard lets it: {}",
+                brief_rules(document)
+            ),
+            Self::PutLifecycle { by, from, to } => write!(
+                f,
+                "lifecycle policy: {} -> {} ({by})",
+                from.as_ref().map_or_else(|| "as it was".into(), brief_rules),
+                brief_rules(to)
+            ),
+            Self::RemoveLifecycle { from } => write!(f, "lifecycle policy: {} -> absent", brief_rules(from)),
             Self::Untag { keys } => write!(f, "tags: remove {}", keys.join(", ")),
             Self::Release { name } => write!(
                 f,
@@ -183,6 +225,13 @@ fn brief(policy: &Policy) -> String {
     text
 }
 
+/// A lifecycle policy short enough for an Event.
+fn brief_rules(policy: &lifecycle::Policy) -> String {
+    let mut text = policy.to_text();
+    cut(&mut text, 400);
+    text
+}
+
 /// What a decision rests on besides what was seen.
 pub(crate) struct Facts<'a> {
     pub object: &'a Repository,
@@ -191,12 +240,22 @@ pub(crate) struct Facts<'a> {
 
 pub(crate) fn plan(facts: &Facts<'_>, goal: Goal, seen: &Seen) -> Plan<Step> {
     match (goal, seen) {
-        (_, Seen::Trusted { manage: true, message }) => Plan {
-            holds: true,
-            ..Plan::verdict(Verdict::Settled {
-                message: message.clone(),
-            })
-        },
+        (
+            _,
+            Seen::Trusted {
+                manage: true,
+                message,
+                cleanup,
+            },
+        ) => with_cleanup(
+            Plan {
+                holds: true,
+                ..Plan::verdict(Verdict::Settled {
+                    message: message.clone(),
+                })
+            },
+            cleanup.as_ref().map(|trusted| &trusted.cleanup),
+        ),
         (_, Seen::Trusted { manage: false, .. }) => Plan::verdict(Verdict::Observed {
             differences: Vec::new(),
         }),
@@ -265,8 +324,11 @@ fn present(facts: &Facts<'_>, sight: &Sight) -> Plan<Step> {
 }
 
 /// Turns steps into a plan, or into a list of differences where nothing may be written.
-fn conclude(sight: &Sight, steps: Vec<Step>, fixed: Vec<String>, verdict: Verdict) -> Plan<Step> {
+fn conclude(sight: &Sight, mut steps: Vec<Step>, fixed: Vec<String>, verdict: Verdict) -> Plan<Step> {
     if !sight.manage {
+        if let Some(cleanup::Decision::Step(step)) = sight.cleanup.as_ref().map(cleanup::decide) {
+            steps.push(step);
+        }
         let differences = steps.iter().map(ToString::to_string).chain(fixed).collect();
         return Plan::verdict(Verdict::Observed { differences });
     }
@@ -280,12 +342,29 @@ fn conclude(sight: &Sight, steps: Vec<Step>, fixed: Vec<String>, verdict: Verdic
             ),
         });
     }
-    Plan {
-        steps,
-        verdict,
-        holds: true,
-        warnings,
+    with_cleanup(
+        Plan {
+            steps,
+            verdict,
+            holds: true,
+            warnings,
+        },
+        sight.cleanup.as_ref(),
+    )
+}
+
+/// The plan with what there is to do about the lifecycle policy, which comes last: it may delete. Where something else
+/// cannot be settled, it is left as it is.
+fn with_cleanup(mut plan: Plan<Step>, sight: Option<&cleanup::Sight>) -> Plan<Step> {
+    if !matches!(plan.verdict, Verdict::Settled { .. }) {
+        return plan;
     }
+    match sight.map(cleanup::decide) {
+        Some(cleanup::Decision::Step(step)) => plan.steps.push(step),
+        Some(cleanup::Decision::Rest(Some(verdict))) => plan.verdict = verdict,
+        Some(cleanup::Decision::Rest(None)) | None => {}
+    }
+    plan
 }
 
 /// Why the repository is not this object's, if it is not and may not become so.

@@ -105,6 +105,7 @@ fn sight(object: &Repository, live: Option<Live>) -> Sight {
         desired: desired(object).unwrap(),
         manage: true,
         live,
+        cleanup: None,
         vanished: false,
         claim_held: true,
         deletion_sent: false,
@@ -214,6 +215,7 @@ fn what_is_trusted_keeps_its_words_and_an_observed_object_gets_no_finalizer() {
     let seen = |manage| Seen::Trusted {
         manage,
         message: "the alias was not verified".into(),
+        cleanup: None,
     };
     let managed = plan(&facts, Goal::Present, &seen(true));
     assert_eq!(
