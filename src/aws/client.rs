@@ -35,7 +35,7 @@ pub(crate) struct Ecr {
     pub(super) registry_id: AccountId,
     pub(super) pace: Arc<Pace>,
     pub(super) written: Arc<Written>,
-    writable: bool,
+    pub(super) writable: bool,
     pub(super) gate: Gate,
 }
 
