@@ -49,6 +49,7 @@ use crate::{
         world::{Identity, World},
     },
     events::queues::Queues,
+    in_use,
     metrics::Metrics,
 };
 
@@ -179,6 +180,7 @@ fn context(
             promotions: filled(guarded(&manifests.promotions)),
             nudges: mpsc::unbounded().0,
             promoting: Promoting::new(Settings::default()).map_err(|error| error.to_string())?,
+            in_use: in_use::Shared::new(Duration::from_hours(1)),
         },
         client,
     })

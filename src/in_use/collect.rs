@@ -58,11 +58,14 @@ struct ImageVolume {
 
 /// The status of a pod; that of anything else is empty here.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(default)]
 pub(crate) struct Status {
-    container_statuses: Option<Vec<ContainerStatus>>,
-    init_container_statuses: Option<Vec<ContainerStatus>>,
-    ephemeral_container_statuses: Option<Vec<ContainerStatus>>,
+    #[serde(rename = "containerStatuses")]
+    containers: Option<Vec<ContainerStatus>>,
+    #[serde(rename = "initContainerStatuses")]
+    init_containers: Option<Vec<ContainerStatus>>,
+    #[serde(rename = "ephemeralContainerStatuses")]
+    ephemeral_containers: Option<Vec<ContainerStatus>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -100,9 +103,9 @@ impl Collection {
     /// Takes up what runs in a pod, by the digest that the runtime found.
     pub(crate) fn status(&mut self, status: &Status) {
         for containers in [
-            &status.container_statuses,
-            &status.init_container_statuses,
-            &status.ephemeral_container_statuses,
+            &status.containers,
+            &status.init_containers,
+            &status.ephemeral_containers,
         ] {
             for container in containers.iter().flatten() {
                 self.image(container.image.as_deref());

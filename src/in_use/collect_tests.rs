@@ -116,7 +116,7 @@ fn a_promotion_uses_what_it_runs_goes_to_and_may_go_back_to_but_not_what_was_rej
         "spec": { "source": { "repositoryRef": { "name": "app" }, "policy": { "tag": { "name": "v1" } } } },
         "status": {
             "candidate": image(1), "current": image(2), "previous": image(3), "lastGood": image(4), "conditions": [],
-            "rejected": [{ "digest": digest(9), "reason": "bad", "at": "2026-11-24T10:00:00Z", "by": "Request" }],
+            "rejected": [{ "name": "bad", "digest": digest(9), "reason": "bad", "at": "2026-11-24T10:00:00Z", "by": "Request" }],
             "targets": [{ "kind": "Deployment", "name": "app", "via": "Direct", "phase": "Healthy", "digest": digest(5) }],
         },
     }))

@@ -2,7 +2,23 @@
 //! image, so that no clean-up takes it away. docs/decisions/0013-in-use.md says how that could destroy something, and what
 //! stands against it.
 
-pub(crate) mod collect;
-pub(crate) mod protect;
+mod collect;
+mod handle;
+mod indexes;
+mod keep;
+mod lister;
+mod protect;
+mod publish;
 pub(crate) mod report;
-pub(crate) mod usage;
+mod shared;
+mod shown;
+mod tags;
+pub(crate) mod task;
+mod usage;
+
+#[allow(unused_imports, reason = "lifecycle policies are not here yet")]
+pub(crate) use self::handle::Protection;
+pub(crate) use self::{
+    handle::{Ensured, InUse},
+    shared::{Shared, repository},
+};
