@@ -26,6 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long nobody waits for a report after one could not be published.
 const HOPELESS: Duration = Duration::from_mins(1);
 
+/// How long an image that was pushed is expected to be rolled out.
+const EXPECTED: Duration = Duration::from_secs(30);
+
 /// How long an image stays in the report that somebody announced; by then its workload has been collected.
 const ANNOUNCED: Duration = Duration::from_mins(15);
 
@@ -81,6 +84,11 @@ struct State {
     /// This cluster's report as it is in ECR; `None` while it is not known.
     report: Option<Report>,
     announced: HashMap<(RepositoryName, Digest), Instant>,
+    /// Images that were pushed where promotions look: one publication names them all, rather than one for each batch of
+    /// promotions that have come to the point where they wait for it.
+    expected: HashMap<(RepositoryName, Digest), Instant>,
+    /// How many wait for a publication.
+    awaited: usize,
     failed: Option<Instant>,
     trouble: Option<String>,
     status: Option<InUseStatus>,
@@ -156,6 +164,7 @@ impl InUse {
         if is_reported() {
             return Ensured::Yes;
         }
+        let _waiting = Waiting::begin(self);
         self.publish.notify_one();
         if hopeless {
             return Ensured::No;
@@ -169,6 +178,27 @@ impl InUse {
             Ensured::Yes
         };
         tokio::time::timeout(PATIENCE, waits).await.unwrap_or(Ensured::No)
+    }
+
+    /// An image was pushed that promotions may be about to roll out.
+    pub(crate) fn expect(&self, repository: &RepositoryName, digest: &Digest) {
+        self.with(|state| {
+            state.expected.retain(|_, when| when.elapsed() < EXPECTED);
+            state
+                .expected
+                .insert((repository.clone(), digest.clone()), Instant::now());
+        });
+    }
+
+    /// What is expected to be used in a moment, while somebody waits for a publication; nothing otherwise.
+    pub(super) fn expected(&self) -> Usage {
+        self.with(|state| {
+            state.expected.retain(|_, when| when.elapsed() < EXPECTED);
+            match state.awaited {
+                0 => Usage::new(),
+                _ => usage_of(state.expected.keys()),
+            }
+        })
     }
 
     /// Looks at a repository are to begin from what ECR says.
@@ -301,16 +331,36 @@ impl InUse {
     pub(super) fn announced(&self) -> Usage {
         self.with(|state| {
             state.announced.retain(|_, when| when.elapsed() < ANNOUNCED);
-            let mut usage = Usage::new();
-            for (repository, digest) in state.announced.keys() {
-                let uses = usage.entry(repository.clone()).or_default();
-                uses.digests.insert(digest.clone());
-            }
-            usage
+            usage_of(state.announced.keys())
         })
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
         act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Somebody waits for a publication; no longer when it is dropped.
+struct Waiting<'a>(&'a InUse);
+
+impl<'a> Waiting<'a> {
+    fn begin(of: &'a InUse) -> Self {
+        of.with(|state| state.awaited += 1);
+        Self(of)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.with(|state| state.awaited = state.awaited.saturating_sub(1));
+    }
+}
+
+fn usage_of<'a>(images: impl Iterator<Item = &'a (RepositoryName, Digest)>) -> Usage {
+    let mut usage = Usage::new();
+    for (repository, digest) in images {
+        let uses = usage.entry(repository.clone()).or_default();
+        uses.digests.insert(digest.clone());
+    }
+    usage
 }

@@ -1,41 +1,33 @@
 //! Keeps the tags of a registry as all reports say, in the cluster that manages it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
+    collections::{BTreeSet, HashMap},
     time::Duration,
 };
 
 use futures::{StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
 use kube::{Resource as _, runtime::reflector::ObjectRef};
-use tokio::time::Instant;
 
 use super::{
-    protect::{self, Reading, Survey},
-    report::Report,
+    protect::{self, Survey},
     shared::repository,
+    shelf::Shelf,
     shown,
-    tags::{Look, Looked, Tags},
+    tags::{Look, Tags},
     usage::Uses,
 };
 use crate::{
     api::{
         Registry,
-        names::{Digest, RepositoryName, Tag},
+        names::RepositoryName,
         registry::{InUse as Settings, InUseStatus},
         repository::DeletionPolicy,
     },
-    aws::{
-        client::{Creation, Ecr},
-        error::{AwsError, Fault},
-    },
+    aws::error::AwsError,
     control::{context::Context, events::News},
     controllers::{
-        registry::{
-            connection::{Connection, Standing},
-            plan::claim_tags,
-        },
+        registry::connection::{Connection, Standing},
         world::{Hint, World},
     },
 };
@@ -61,12 +53,10 @@ pub(super) async fn run(ctx: &Context<World>, registry: &str) {
 /// What is remembered between two rounds.
 #[derive(Debug, Default)]
 struct Keeper {
-    readings: BTreeMap<Tag, (Digest, Reading)>,
-    read: Option<Instant>,
+    shelf: Shelf,
     repositories: HashMap<RepositoryName, Tags>,
     known: BTreeSet<String>,
     told_silent: BTreeSet<String>,
-    cleans_up: bool,
 }
 
 impl Keeper {
@@ -93,8 +83,7 @@ impl Keeper {
         self.repositories.retain(|repository, _| asked.contains(repository));
         if asked.is_empty() {
             // Reports are read for nobody; who reported is remembered in the status.
-            self.readings.clear();
-            self.read = None;
+            self.shelf = Shelf::default();
             return interval;
         }
         let status = registry.status.as_ref().and_then(|status| status.in_use.as_ref());
@@ -127,22 +116,8 @@ impl Keeper {
         status: Option<&InUseStatus>,
     ) -> Result<Survey, AwsError> {
         let in_use = &connection.in_use;
-        self.open(world, connection, reports).await?;
-        let old = self.read.is_none_or(|read| read.elapsed() >= world.in_use.interval);
-        if in_use.take_news() || old {
-            self.read = None;
-            self.read_reports(world, connection, reports).await?;
-            self.read = Some(Instant::now());
-        }
-        let mut readings: BTreeMap<Tag, Reading> = self
-            .readings
-            .iter()
-            .map(|(tag, (_, reading))| (tag.clone(), reading.clone()))
-            .collect();
+        let readings = self.shelf.read(world, connection, reports).await?;
         let own = in_use.report();
-        if let Some(own) = &own {
-            readings.insert(own.cluster.clone(), Reading::Read(own.clone()));
-        }
         let settings = registry.spec.in_use.clone().unwrap_or_default();
         let Settings {
             stale_after,
@@ -181,68 +156,6 @@ impl Keeper {
         Ok(survey)
     }
 
-    /// Sees to it that there is a repository of reports.
-    async fn open(&mut self, world: &World, connection: &Connection, reports: &RepositoryName) -> Result<(), AwsError> {
-        if connection.inventory.get(reports).is_none() {
-            let creation = Creation {
-                mutability: None,
-                scan_on_push: None,
-                encryption: None,
-                tags: claim_tags(&world.identity),
-            };
-            match connection.ecr.create(reports, &creation).await {
-                Ok(record) => connection.inventory.note(Arc::new(record)),
-                Err(error) if error.fault == Fault::Conflict => drop(connection.look_up(reports).await?),
-                Err(error) => return Err(error),
-            }
-            self.cleans_up = false;
-            world.in_use.changed.notify_one();
-            connection.in_use.publish.notify_one();
-        }
-        if !self.cleans_up {
-            connection.ecr.clean_up_reports().await?;
-            self.cleans_up = true;
-        }
-        Ok(())
-    }
-
-    async fn read_reports(
-        &mut self,
-        world: &World,
-        connection: &Connection,
-        reports: &RepositoryName,
-    ) -> Result<(), AwsError> {
-        let there = tags_of(&connection.ecr, reports).await?;
-        let own = world.identity.cluster.as_str();
-        if connection.in_use.report().is_some() && !there.keys().any(|tag| tag.as_str() == own) {
-            // Somebody has deleted it.
-            connection.in_use.reported(None);
-            connection.in_use.publish.notify_one();
-        }
-        self.readings.retain(|tag, _| there.contains_key(tag));
-        for (tag, digest) in there {
-            if tag.as_str() == own || self.readings.get(&tag).is_some_and(|(known, _)| *known == digest) {
-                continue;
-            }
-            let before = match self.readings.remove(&tag) {
-                Some((_, Reading::Read(report) | Reading::Unreadable(_, Some(report)))) => Some(report),
-                _ => None,
-            };
-            let reading = match connection.ecr.manifest(reports, &digest).await? {
-                Some((_, bytes)) => match Report::decode(&tag, &bytes) {
-                    Ok(report) => Reading::Read(report),
-                    Err(error) => {
-                        tracing::warn!(cluster = %tag, %error, "a report of images in use cannot be read");
-                        Reading::Unreadable(error.to_string(), before)
-                    }
-                },
-                None => Reading::Unreadable("it went while it was read".into(), before),
-            };
-            self.readings.insert(tag, (digest, reading));
-        }
-        Ok(())
-    }
-
     /// Works on all repositories that ask; whether there is more to be done at once, and whether something failed.
     async fn work(
         &mut self,
@@ -275,9 +188,9 @@ impl Keeper {
         while let Some((repository, tags, looked)) = done.next().await {
             self.repositories.insert(repository.clone(), tags);
             match looked {
-                Ok(Looked { kept, more: again }) => {
-                    more |= again;
-                    if connection.in_use.keeps(repository, kept) {
+                Ok(looked) => {
+                    more |= looked.more;
+                    if connection.in_use.keeps(repository, looked.kept) || looked.released {
                         let names = [repository.clone()].into();
                         world.hint(Hint::Names(registry.to_owned(), names));
                     }
@@ -371,20 +284,6 @@ impl Keeper {
                 registry: registry.to_owned(),
                 asked: false,
             });
-        }
-    }
-}
-
-/// The reports that are there, by their tags.
-async fn tags_of(ecr: &Ecr, reports: &RepositoryName) -> Result<BTreeMap<Tag, Digest>, AwsError> {
-    let mut there = BTreeMap::new();
-    let mut token = None;
-    loop {
-        let page = ecr.list_image_ids(reports, true, token).await?;
-        there.extend(page.items.into_iter().filter_map(|(digest, tag)| Some((tag?, digest))));
-        token = page.next;
-        if token.is_none() {
-            return Ok(there);
         }
     }
 }

@@ -11,6 +11,7 @@ mod protect;
 mod publish;
 pub(crate) mod report;
 mod shared;
+mod shelf;
 mod shown;
 mod tags;
 pub(crate) mod task;

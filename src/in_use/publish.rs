@@ -132,6 +132,7 @@ impl Publisher<'_> {
         let key = (self.connection.registry_id.clone(), self.connection.region().clone());
         let mut usage = collected.collection.of(&key);
         usage::unite(&mut usage, &in_use.announced());
+        usage::unite(&mut usage, &in_use.expected());
         if !collected.complete
             && let Some(last) = in_use.report()
         {

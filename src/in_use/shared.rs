@@ -6,7 +6,10 @@ use tokio::sync::{Notify, watch};
 
 use super::collect::Collection;
 use crate::{
-    api::{IN_USE_REPOSITORY, names::RepositoryName},
+    api::{
+        IN_USE_REPOSITORY,
+        names::{Digest, RepositoryName, Tag},
+    },
     controllers::world::{Hint, World},
     events::message::ImageChange,
 };
@@ -89,6 +92,27 @@ impl World {
         true
     }
 
+    /// An image was pushed: the promotions that look there may roll it out in a moment, from there or from where they copy
+    /// it to.
+    fn expect(&self, registry: &str, name: &RepositoryName, digest: &Digest) {
+        let Some(reports) = repository() else { return };
+        for guard in self.promotions.state() {
+            let Ok(promotion) = &guard.0 else { continue };
+            if !self
+                .repositories_of(promotion)
+                .any(|(of, its)| of == registry && its == *name)
+            {
+                continue;
+            }
+            for (of, its) in self.repositories_of(promotion) {
+                let connection = self.connection(&of);
+                if let Some(connection) = connection.filter(|to| to.inventory.get(&reports).is_some()) {
+                    connection.in_use.expect(&its, digest);
+                }
+            }
+        }
+    }
+
     fn hint_image(&self, registry: &str, name: &RepositoryName, what: &ImageChange) -> bool {
         let (digest, tag) = match what {
             ImageChange::Pushed { digest, tag }
@@ -106,9 +130,12 @@ impl World {
             }
             return false;
         }
-        let digest: Option<crate::api::names::Digest> = digest.and_then(|digest| digest.parse().ok());
-        let tag: Option<crate::api::names::Tag> = tag.and_then(|tag| tag.parse().ok());
-        let Some(kept) = tag.as_ref().and_then(crate::api::names::Tag::keeps) else {
+        let digest: Option<Digest> = digest.and_then(|digest| digest.parse().ok());
+        let tag: Option<Tag> = tag.and_then(|tag| tag.parse().ok());
+        let Some(kept) = tag.as_ref().and_then(Tag::keeps) else {
+            if let (ImageChange::Pushed { .. }, Some(digest), Some(_)) = (what, &digest, &tag) {
+                self.expect(registry, name, digest);
+            }
             if tag.is_some_and(|tag| in_use.follows(name, &tag)) {
                 in_use.doubt(name);
             }

@@ -73,6 +73,8 @@ pub(super) struct Looked {
     pub kept: Kept,
     /// There is more to be done at once.
     pub more: bool,
+    /// Some image is not protected any more.
+    pub released: bool,
 }
 
 impl Tags {
@@ -119,16 +121,17 @@ impl Tags {
         }
         let plan = protect::plan(&wanted.digests, &listing.ours, parking::digest());
         let left = self.put(look, &plan, listing).await?;
-        let gone_on = left > 0 || !wanted.lone.is_empty();
         // Of an image whose index is not known yet, the index's tag would seem to keep nothing in use.
+        let (mut released, mut later) = (0, 0);
         if look.gaps.is_empty() && wanted.lone.is_empty() {
-            self.release(look, &plan, listing).await?;
+            (released, later) = self.release(look, &plan, listing).await?;
         } else {
             self.unused.clear();
         }
         Ok(Looked {
             kept: self.kept(look, listing, &wanted, left),
-            more: gone_on,
+            more: left > 0 || later > 0 || !wanted.lone.is_empty(),
+            released: released > 0,
         })
     }
 
@@ -163,8 +166,13 @@ impl Tags {
         Ok(open.len().saturating_sub(PUTS))
     }
 
-    /// Takes tags off that have kept nothing in use for an interval.
-    async fn release(&mut self, look: &Look<'_>, plan: &Plan, listing: &mut Listing) -> Result<(), AwsError> {
+    /// Takes tags off that have kept nothing in use for an interval: how many, and how many are left for another time.
+    async fn release(
+        &mut self,
+        look: &Look<'_>,
+        plan: &Plan,
+        listing: &mut Listing,
+    ) -> Result<(usize, usize), AwsError> {
         let unused: HashSet<&Tag> = plan.unused.iter().collect();
         self.unused.retain(|tag, _| unused.contains(tag));
         let mut due = Vec::new();
@@ -175,19 +183,21 @@ impl Tags {
             }
         }
         if due.is_empty() || !look.holds_claim().await? {
-            return Ok(());
+            return Ok((0, 0));
         }
+        let (mut released, later) = (0, due.len().saturating_sub(PUTS));
         for tag in due.into_iter().take(PUTS) {
             if look.take_off(tag).await? {
                 tracing::info!(registry = look.registry, repository = %look.repository, %tag, "an image is not in use any more");
                 look.world.metrics.in_use.released(look.registry);
+                released += 1;
             } else {
                 self.doubted = true;
             }
             listing.ours.remove(tag);
             self.unused.remove(tag);
         }
-        Ok(())
+        Ok((released, later))
     }
 
     fn kept(&self, look: &Look<'_>, listing: &Listing, wanted: &Wanted, left: usize) -> Kept {
