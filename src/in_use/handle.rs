@@ -364,3 +364,7 @@ fn usage_of<'a>(images: impl Iterator<Item = &'a (RepositoryName, Digest)>) -> U
     }
     usage
 }
+
+#[cfg(test)]
+#[path = "handle_tests.rs"]
+mod tests;

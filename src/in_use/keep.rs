@@ -24,7 +24,7 @@ use crate::{
         registry::{InUse as Settings, InUseStatus},
         repository::DeletionPolicy,
     },
-    aws::error::AwsError,
+    aws::error::{AwsError, Fault},
     control::{context::Context, events::News},
     controllers::{
         registry::connection::{Connection, Standing},
@@ -93,16 +93,16 @@ impl Keeper {
                 tracing::warn!(registry = name, %error, "it is not known which images are in use");
                 in_use.is_blind(&asked, &format!("which images are in use is not known: {error}"));
                 Self::show(ctx, name, connection, None, status);
-                return AGAIN.min(interval);
+                return again(&error, interval);
             }
         };
         self.tell_silent(ctx, &registry, &survey, status);
         let (more, failed) = self.work(world, name, connection, &asked, &survey).await;
         Self::show(ctx, name, connection, Some(&survey), status);
-        match (more, failed) {
-            (_, true) => AGAIN.min(interval),
-            (true, _) => Duration::ZERO,
-            _ => interval,
+        match (failed, more) {
+            (Some(pause), _) => pause,
+            (None, true) => Duration::ZERO,
+            (None, false) => interval,
         }
     }
 
@@ -156,7 +156,7 @@ impl Keeper {
         Ok(survey)
     }
 
-    /// Works on all repositories that ask; whether there is more to be done at once, and whether something failed.
+    /// Works on all repositories that ask; whether there is more to be done at once, and how soon to try again what failed.
     async fn work(
         &mut self,
         world: &World,
@@ -164,7 +164,7 @@ impl Keeper {
         connection: &Connection,
         asked: &[RepositoryName],
         survey: &Survey,
-    ) -> (bool, bool) {
+    ) -> (bool, Option<Duration>) {
         let nothing = Uses::default();
         let mut jobs = Vec::new();
         for repository in asked {
@@ -184,7 +184,7 @@ impl Keeper {
             });
         }
         let mut done = stream::iter(jobs).buffer_unordered(AT_ONCE);
-        let (mut more, mut failed) = (false, false);
+        let (mut more, mut failed) = (false, None);
         while let Some((repository, tags, looked)) = done.next().await {
             self.repositories.insert(repository.clone(), tags);
             match looked {
@@ -196,7 +196,7 @@ impl Keeper {
                     }
                 }
                 Err(error) => {
-                    failed = true;
+                    failed = failed.max(Some(again(&error, world.in_use.interval)));
                     tracing::warn!(registry, %repository, %error, "images in use could not be kept from clean-up");
                     let why = format!("images in use of {repository} could not be tagged: {error}");
                     connection.in_use.is_blind(std::slice::from_ref(repository), &why);
@@ -285,6 +285,14 @@ impl Keeper {
                 asked: false,
             });
         }
+    }
+}
+
+/// How soon to try again after an error: what is denied is not granted within seconds.
+fn again(error: &AwsError, interval: Duration) -> Duration {
+    match error.fault {
+        Fault::Denied | Fault::Invalid | Fault::Quota => interval,
+        _ => AGAIN.min(interval),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use kube::runtime::reflector::ObjectRef;
 
 use super::{
     report::Report,
@@ -11,9 +12,10 @@ use super::{
 };
 use crate::{
     api::names::{RepositoryName, Tag},
+    control::events::cut,
     controllers::{
         registry::connection::{Connection, Standing},
-        world::World,
+        world::{Hint, World},
     },
 };
 
@@ -103,6 +105,7 @@ impl Publisher<'_> {
                 );
                 in_use.reported(Some(report));
                 in_use.keep.notify_one();
+                self.show(String::new());
                 interval
             }
             Err(why) => self.failed(why),
@@ -153,7 +156,41 @@ impl Publisher<'_> {
             "could not publish which images are in use"
         );
         self.world.metrics.in_use.publication_failed(self.registry);
+        self.show(unpublished(&why));
         self.connection.in_use.could_not_publish(why);
         AGAIN.min(self.world.in_use.interval)
     }
+
+    /// Shows in the status how it went, where nobody else writes there: whoever manages the registry has more to say.
+    fn show(&self, message: String) {
+        if self.connection.standing() == Some(Standing::Managing) {
+            return;
+        }
+        let guard = self.world.registries.get(&ObjectRef::new(self.registry));
+        let registry = guard.as_ref().and_then(|guard| guard.0.as_ref().ok());
+        let Some(registry) = registry else { return };
+        let old = registry.status.as_ref().and_then(|status| status.in_use.clone());
+        if old.as_ref().map_or("", |old| old.message.as_str()) == message {
+            return;
+        }
+        // Who was known stays, for when this cluster manages the registry.
+        let mut status = old.unwrap_or_default();
+        status.message = message;
+        if self.connection.in_use.show(status) {
+            self.world.hint(Hint::Look {
+                registry: self.registry.to_owned(),
+                asked: false,
+            });
+        }
+    }
+}
+
+/// What the status says of a report that could not be published.
+pub(super) fn unpublished(why: &str) -> String {
+    let mut message = format!(
+        "The report of this cluster could not be published: {}.",
+        why.trim_end_matches('.')
+    );
+    cut(&mut message, 1_024);
+    message
 }

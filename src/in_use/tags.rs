@@ -155,7 +155,7 @@ impl Tags {
                     listing.images.remove(*digest);
                     listing.tags.retain(|_, holder| holder != *digest);
                 }
-                Err(error) if error.fault == Fault::Quota || error.is("ImageTagAlreadyExistsException") => {
+                Err(error) if is_about_the_image(&error) => {
                     tracing::warn!(registry = look.registry, repository = %look.repository, %digest, %error, "an image in use cannot be kept from clean-up");
                     self.refused
                         .insert((*digest).clone(), (Instant::now(), error.to_string()));
@@ -272,6 +272,16 @@ impl Look<'_> {
             None => Ok(false),
         }
     }
+}
+
+/// Whether the error is about this image, so that others may fare better: it has all the tags that ECR allows, its tag is
+/// immutable elsewhere, or ECR does not hand it out, as when it is archived.
+fn is_about_the_image(error: &AwsError) -> bool {
+    error.fault == Fault::Quota
+        || error.is("ImageTagAlreadyExistsException")
+        || error.is("ImageInaccessible")
+        || error.is("KmsError")
+        || error.code.starts_with("Upstream")
 }
 
 /// Lists a repository, archived images included, and keeps what matters.
