@@ -7,6 +7,7 @@
 //! - `events`: what AWS tells over SQS becomes hints of where to look.
 //! - `document`: AWS's documents, parsed, compared by meaning, composed. Pure.
 //! - `promotion`: the engine of promotions: which image, what it waits for, the next move. Pure.
+//! - `in_use`: which images this cluster uses, told to the cluster that manages the registry, which keeps a tag on each.
 //! - `oci`: images on their way from one registry to another.
 //! - `aws`: the talk with AWS; the only place that names its SDK.
 //! - [`cli`]: one file a command. `server`, `metrics`, `telemetry`: what the operator tells of itself. `http`: the client
@@ -22,6 +23,7 @@ mod document;
 mod events;
 pub mod generated;
 mod http;
+mod in_use;
 mod metrics;
 mod oci;
 mod promotion;

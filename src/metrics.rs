@@ -1,5 +1,7 @@
 //! What the operator counts and times, in OpenMetrics.
 
+mod in_use;
+
 use std::{
     collections::HashMap,
     fmt::Write as _,
@@ -20,6 +22,8 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
+
+use self::in_use::InUseMetrics;
 
 /// Labels of what is told by kind of object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -105,6 +109,7 @@ pub(crate) struct Metrics {
     event_failures: Family<EventFailureLabels, Counter>,
     rollouts: Family<RolloutLabels, Counter>,
     leader: Gauge,
+    pub(crate) in_use: InUseMetrics,
     /// When each registry was last listed; the gauge is worked out when it is asked for.
     listed: Arc<Mutex<HashMap<String, Instant>>>,
 }
@@ -139,6 +144,7 @@ impl Metrics {
             event_failures: Family::default(),
             rollouts: Family::default(),
             leader: Gauge::default(),
+            in_use: InUseMetrics::default(),
             listed: Arc::default(),
         };
         registry.register(
@@ -213,6 +219,7 @@ impl Metrics {
             "1 where this replica leads, 0 where it stands by",
             metrics.leader.clone(),
         );
+        metrics.in_use.register(&mut registry);
         Self {
             registry: Arc::new(registry),
             ..metrics
@@ -317,6 +324,7 @@ impl Metrics {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(registry);
+        self.in_use.forget(registry);
         self.inventory_age.remove(&RegistryLabels {
             registry: registry.to_owned(),
         });

@@ -51,6 +51,9 @@ pub const OWNER_TAG: &str = "ecr-operator.dev/owner";
 /// The repository that stands for the claim on a registry.
 pub const CLAIM_REPOSITORY: &str = "ecr-operator/registry";
 
+/// The repository with the reports of which images each cluster uses, one tag a cluster.
+pub const IN_USE_REPOSITORY: &str = "ecr-operator/in-use";
+
 /// Tag on the claim: the `ownerId` of the installation that manages the registry.
 pub const CLAIM_WRITER_TAG: &str = "ecr-operator.dev/writer";
 

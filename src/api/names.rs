@@ -194,6 +194,11 @@ impl Digest {
         self.0.get(7..19).unwrap_or(&self.0)
     }
 
+    /// The tag that keeps the image in use: `in-use.<hex>`.
+    pub(crate) fn in_use_tag(&self) -> Tag {
+        Tag(self.0.replacen("sha256:", super::IN_USE_TAG_PREFIX, 1))
+    }
+
     /// The hash itself.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; 32] {
@@ -225,6 +230,15 @@ impl Digest {
     /// `.sig`.
     pub(crate) fn companion(&self, suffix: &'static str) -> Tag {
         Tag(format!("{}{suffix}", self.0.replacen(':', "-", 1)))
+    }
+}
+
+impl Tag {
+    /// The image that the tag keeps in use, where it is a tag of the operator's: `in-use.` and 64 digits, nothing else.
+    pub(crate) fn keeps(&self) -> Option<Digest> {
+        format!("sha256:{}", self.0.strip_prefix(super::IN_USE_TAG_PREFIX)?)
+            .parse()
+            .ok()
     }
 }
 

@@ -2,7 +2,8 @@
 
 #![allow(unreachable_pub, reason = "KubeSchema repeats the type inside a function")]
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, MicroTime};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     ecr::{Encryption, ExclusionFilter, ImageTagMutability, Tags},
     names::{AccountId, Region, RepositoryPrefix, RoleArn},
+    span::Span,
     status::CommonStatus,
 };
 
@@ -99,6 +101,11 @@ pub struct RegistrySpec {
     #[schemars(length(min = 1, max = 64))]
     pub takeover: Option<String>,
 
+    /// How the reports of other clusters are judged, which images of the registry they use. Default: as each of its fields
+    /// says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_use: Option<InUse>,
+
     /// How much of the account's allowance the operator may use. Default: as each of its fields says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
@@ -106,6 +113,36 @@ pub struct RegistrySpec {
     /// Pauses the registry: nothing in it is looked at or written, its repositories included. Default: false.
     #[serde(default)]
     pub suspend: bool,
+}
+
+/// How reports of images in use are judged.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InUse {
+    /// After which time without a report a cluster counts as silent: an Event tells of it, and what it used stays
+    /// protected. Clusters publish at least once a day, so less than two days makes little sense. 1h to 365d. Default: 7d.
+    #[serde(default = "week")]
+    pub stale_after: Span,
+
+    /// Clusters that are gone for good, by the UID of their `kube-system` as `status.inUse.clusters` shows it. What they
+    /// used is no longer protected, except by a cluster whose report is less than two days old: that one still runs. At
+    /// most 100, each of 1 to 128 characters. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(min = 1, max = 128)))]
+    pub retired_clusters: Vec<String>,
+}
+
+const fn week() -> Span {
+    Span::seconds(7 * 86_400)
+}
+
+impl Default for InUse {
+    fn default() -> Self {
+        Self {
+            stale_after: week(),
+            retired_clusters: Vec::new(),
+        }
+    }
 }
 
 /// How much of the account's allowance the operator may use.
@@ -288,6 +325,54 @@ pub struct RegistryStatus {
     /// Whether the queue of events is read. Default: absent without `spec.events`, and until it was tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub events: Option<EventsStatus>,
+
+    /// Which clusters report what they use, and what comes of it. Default: absent while nobody needs to know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_use: Option<InUseStatus>,
+}
+
+/// What is known of images in use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InUseStatus {
+    /// The clusters that have reported what they use, the silent ones first. One that is here and has no report any more
+    /// keeps everything protected. At most 100. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub clusters: Vec<ClusterInUse>,
+
+    /// How many images of the registry are kept from clean-up, about: it is brought up to date when it changed by a tenth.
+    /// Default: 0.
+    #[serde(default)]
+    pub protected_images: u32,
+
+    /// What keeps images from being protected, or from being released again, and what would mend it; at most 1,024
+    /// characters. Default: empty while nothing is wrong.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 1024))]
+    pub message: String,
+}
+
+/// A cluster that uses images of the registry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterInUse {
+    /// The UID of its `kube-system`, or the name under which it reports; at most 128 characters. Required.
+    #[schemars(length(max = 128))]
+    pub id: String,
+
+    /// The day of its last report, as its first moment. Default: absent where there is no report that can be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<MicroTime>")]
+    pub published_at: Option<Timestamp>,
+
+    /// How many images it uses, about: it is brought up to date when it changed by a tenth. Default: 0.
+    #[serde(default)]
+    pub images: u32,
+
+    /// Whether it has not reported for longer than `spec.inUse.staleAfter`. Default: false.
+    #[serde(default)]
+    pub silent: bool,
 }
 
 /// How the reading of events goes.

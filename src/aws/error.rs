@@ -177,6 +177,7 @@ fn classify(code: &str) -> Fault {
         | "KmsAccessDenied" => Fault::Denied,
         "RepositoryNotFoundException"
         | "RepositoryPolicyNotFoundException"
+        | "LifecyclePolicyNotFoundException"
         | "ImageNotFoundException"
         | "ScanNotFoundException"
         | "LayersNotFoundException"

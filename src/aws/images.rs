@@ -23,7 +23,7 @@ pub(crate) const IDS_LIMIT: usize = 100;
 const MOST_REFERRERS: usize = 20;
 
 /// The media types of manifests. Asked for by digest, ECR gives what is stored and translates nothing.
-const MANIFEST_TYPES: [&str; 4] = [
+pub(super) const MANIFEST_TYPES: [&str; 4] = [
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",

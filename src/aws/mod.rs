@@ -4,6 +4,8 @@
 //! ([`pace`]), counts and logs it ([`meter`]), and turns what went wrong into an [`error::AwsError`] of a class that
 //! the rest of the program decides by. [`sqs`] reads events, and [`written`] knows which of them tell of our own writes.
 //! [`inventory`], [`batch`] and, for the images of a repository, [`catalog`] make many objects share few calls.
+//! [`reports`] holds what clusters say that they use, and [`parking`] is the only place that can delete an image: one of
+//! our own that holds nothing.
 
 pub(crate) mod batch;
 mod blobs;
@@ -17,6 +19,8 @@ pub(crate) mod inventory;
 pub(crate) mod lifecycle;
 pub(crate) mod meter;
 pub(crate) mod pace;
+pub(crate) mod parking;
 pub(crate) mod record;
+mod reports;
 pub(crate) mod sqs;
 pub(crate) mod written;

@@ -191,6 +191,7 @@ async fn places(args: &Args) -> Result<(Place, Destination), String> {
             tenants: Vec::new(),
             creation_defaults: None,
             takeover: None,
+            in_use: None,
             budget: None,
             events: None,
             suspend: false,

@@ -51,6 +51,7 @@ use crate::{
         world::{Identity, World},
     },
     events::queues::Queues,
+    in_use,
     metrics::Metrics,
 };
 
@@ -265,6 +266,7 @@ fn context(
             counts: mpsc::unbounded().0,
             nudges: mpsc::unbounded().0,
             promoting: Promoting::new(Settings::default()).map_err(|error| error.to_string())?,
+            in_use: in_use::Shared::new(Duration::from_hours(1)),
         },
         client,
     })

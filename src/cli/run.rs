@@ -47,6 +47,7 @@ use crate::{
         world::{Hint, Identity, World},
     },
     events::{listener, queues::Queues},
+    in_use,
     metrics::Metrics,
     server::{self, Served},
     telemetry::{self, LogFormat},
@@ -72,6 +73,11 @@ pub(super) struct Args {
     #[arg(long, env = "ECR_OPERATOR_INVENTORY_INTERVAL", value_name = "TIME", default_value = "60s",
           value_parser = |text: &str| duration(text, 1, 3_600))]
     inventory_interval: Duration,
+
+    /// How often is looked which images are in use: what this cluster runs, and what other clusters have reported. 10s to 1h.
+    #[arg(long, env = "ECR_OPERATOR_IN_USE_INTERVAL", value_name = "TIME", default_value = "5m",
+          value_parser = |text: &str| duration(text, 10, 3_600))]
+    in_use_interval: Duration,
 
     /// How often each object is checked in full, its policy and tags included. 1m to 7d.
     #[arg(long, env = "ECR_OPERATOR_CHECK_INTERVAL", value_name = "TIME", default_value = "6h",
@@ -227,6 +233,7 @@ async fn run(args: Args) -> Result<(), String> {
             queues: Queues::default(),
             nudges,
             promoting,
+            in_use: in_use::Shared::new(args.in_use_interval),
         },
     });
     let refresh = Arc::clone(&ctx);
@@ -405,6 +412,8 @@ async fn work(
     controllers.spawn(of_cluster_policies);
     // Ends with the program: it has nothing to finish.
     let workloads = tokio::spawn(triggers::watch_workloads(Arc::clone(&ctx)));
+    // The same: what it leaves half done, it finds again.
+    let in_use = tokio::spawn(in_use::task::run(Arc::clone(&ctx)));
     controllers.spawn(listener::run(Arc::clone(&ctx), shutdown.clone()));
     let stopped = async {
         shutdown.await;
@@ -436,6 +445,7 @@ async fn work(
     };
     workloads.abort();
     gathering.abort();
+    in_use.abort();
     finished
 }
 

@@ -24,6 +24,7 @@ pub(crate) enum Reason {
     Invalid,
     Throttled,
     Unavailable,
+    Protecting,
     Previewing,
     Guarded,
     RollingOut,
@@ -39,7 +40,7 @@ pub(crate) enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the reference page.
-    pub(crate) const ALL: [Self; 29] = [
+    pub(crate) const ALL: [Self; 30] = [
         Self::Settled,
         Self::Observed,
         Self::Suspended,
@@ -58,6 +59,7 @@ impl Reason {
         Self::Invalid,
         Self::Throttled,
         Self::Unavailable,
+        Self::Protecting,
         Self::Previewing,
         Self::Guarded,
         Self::RollingOut,
@@ -137,8 +139,8 @@ impl Reason {
             ),
             Self::Protected => (
                 "Protected",
-                "An image in the repository is in use by a cluster.",
-                "Remove the workloads that run it, or set spec.deletionPolicy to Retain.",
+                "An image in the repository is in use by a cluster, and would go.",
+                "Remove the workloads that run it, set spec.deletionPolicy to Retain, or change the rules of the lifecycle policy.",
             ),
             Self::Immutable => (
                 "Immutable",
@@ -174,6 +176,11 @@ impl Reason {
                 "Unavailable",
                 "AWS or the Kubernetes API did not answer, or answered with an error of its own.",
                 "The operator tries again by itself; check the network path and the endpoints if it lasts.",
+            ),
+            Self::Protecting => (
+                "Protecting",
+                "Images in use get the tags that keep them, before a lifecycle policy is put.",
+                "See status.inUse of the Registry if it lasts; the operator goes on by itself.",
             ),
             Self::Previewing => (
                 "Previewing",
@@ -243,6 +250,7 @@ impl Reason {
                 | Self::RegistryNotReady
                 | Self::Throttled
                 | Self::Unavailable
+                | Self::Protecting
                 | Self::Previewing
                 | Self::RollingOut
                 | Self::NoCandidate

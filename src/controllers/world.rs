@@ -32,6 +32,7 @@ use crate::{
         spawn::{Readiness, list_of},
     },
     events::{message::ImageChange, queues::Queues},
+    in_use,
     metrics::Metrics,
 };
 
@@ -103,6 +104,7 @@ pub(crate) struct World {
     /// Promotions that are to look again.
     pub nudges: UnboundedSender<PromotionObject>,
     pub promoting: Promoting,
+    pub in_use: in_use::Shared,
 }
 
 /// The labels of a namespace.
@@ -195,9 +197,17 @@ impl World {
             .cloned()
     }
 
+    /// The ways to all registries.
+    pub(crate) fn all_connections(&self) -> impl Iterator<Item = Arc<Connection>> {
+        let connections = self.connections.read().unwrap_or_else(PoisonError::into_inner);
+        connections.values().cloned().collect::<Vec<_>>().into_iter()
+    }
+
     /// Asks for a look. Nobody listens only while the program ends.
     pub(crate) fn hint(&self, hint: Hint) {
-        self.nudge_for(&hint);
+        if self.hint_in_use(&hint) {
+            self.nudge_for(&hint);
+        }
         if matches!(hint, Hint::Image { .. }) {
             return;
         }

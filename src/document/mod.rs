@@ -3,7 +3,7 @@
 #[allow(
     dead_code,
     unused_imports,
-    reason = "for the Repository's reconciler; evaluated by tests and their stand-in"
+    reason = "what a policy would do is worked out by the stand-in of the tests, from these very files"
 )]
 pub(crate) mod lifecycle;
 pub(crate) mod policy;

@@ -1,4 +1,5 @@
-//! Promise 3 over all scenarios: every deletion in ECR by the operator is one that a scenario asked for.
+//! Promise 3 over all scenarios: every deletion in ECR by the operator is one that a scenario asked for, or takes a tag of
+//! the operator's off the manifest that holds nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,6 +28,21 @@ impl Ledger {
     }
 }
 
+/// The digest of the manifest to which tags are moved before they are taken away.
+pub(crate) const PARKING: &str = "sha256:828453525f6e15f99b069acf68f230c83c3e0ac20fe6bff65f3537e20305ac50";
+
+/// Whether it names one tag of the operator's on the parking manifest, and nothing else.
+fn takes_off_a_parked_tag(deletion: &Deletion) -> bool {
+    let [image] = deletion.images.as_slice() else {
+        return false;
+    };
+    let hex = image
+        .strip_suffix(PARKING)
+        .and_then(|rest| rest.strip_suffix('@'))
+        .and_then(|tag| tag.strip_prefix("in-use."));
+    hex.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+}
+
 fn account_for(expected: &BTreeSet<(String, String)>, deletions: &[Deletion]) -> Result<()> {
     let mut carried_out = BTreeMap::new();
     for deletion in deletions {
@@ -34,10 +50,13 @@ fn account_for(expected: &BTreeSet<(String, String)>, deletions: &[Deletion]) ->
         if !principal.contains("/ecr-operator") {
             continue;
         }
-        ensure!(
-            deletion.operation == "DeleteRepository",
-            "the operator deletes no images by themselves: {deletion:?}"
-        );
+        if deletion.operation == "BatchDeleteImage" {
+            ensure!(
+                takes_off_a_parked_tag(deletion),
+                "the operator deletes no images by themselves: {deletion:?}"
+            );
+            continue;
+        }
         let repository = deletion.repository.clone().unwrap_or_default();
         let key = (deletion.account.clone(), repository);
         ensure!(expected.contains(&key), "no scenario asked for this: {deletion:?}");
@@ -59,6 +78,7 @@ fn the_ledger_tells_what_nobody_asked_for() {
         region: "eu-west-1".to_owned(),
         principal: Some(format!("arn:aws:sts::1:assumed-role/{who}/session")),
         repository: Some(repository.to_owned()),
+        images: Vec::new(),
         outcome: outcome.to_owned(),
     };
     let ours = |operation, repository, outcome| deletion(operation, repository, "ecr-operator", outcome);
@@ -73,5 +93,22 @@ fn the_ledger_tells_what_nobody_asked_for() {
         ours("BatchDeleteImage", "a/web", "ok"),
     ] {
         assert!(account_for(&expected, &[undeclared]).is_err());
+    }
+    let taken_off = |images: &[String]| Deletion {
+        images: images.to_vec(),
+        ..ours("BatchDeleteImage", "a/web", "ok")
+    };
+    let hex = "0".repeat(64);
+    let parked = format!("in-use.{hex}@{PARKING}");
+    assert!(account_for(&expected, &[taken_off(std::slice::from_ref(&parked))]).is_ok());
+    for images in [
+        vec![],
+        vec![parked.clone(), parked],
+        vec![format!("in-use.{hex}")],
+        vec![format!("@{PARKING}")],
+        vec![format!("v1@{PARKING}")],
+        vec![format!("in-use.{hex}@sha256:{hex}")],
+    ] {
+        assert!(account_for(&expected, &[taken_off(&images)]).is_err(), "{images:?}");
     }
 }

@@ -12,6 +12,7 @@ mod deletion;
 mod drill;
 mod events;
 mod faults;
+mod in_use;
 mod lead;
 mod ledger;
 mod lifecycle;

@@ -399,6 +399,9 @@ fn the_operator_writes_the_status_and_nothing_else_of_a_promotion() -> Result<()
             ("list", "pods"),
             ("delete", "pods"),
             ("create", "jobs.batch"),
+            // Images in use.
+            ("list", "jobs.batch"),
+            ("list", "replicasets.apps"),
             ("patch", "configmaps"),
         ] {
             ensure!(
@@ -408,8 +411,8 @@ fn the_operator_writes_the_status_and_nothing_else_of_a_promotion() -> Result<()
         }
         for (verb, resource) in [
             ("patch", "pods"),
-            ("list", "replicasets.apps"),
-            ("list", "jobs.batch"),
+            ("get", "replicasets.apps"),
+            ("patch", "replicasets.apps"),
             ("delete", "jobs.batch"),
             ("deletecollection", "pods"),
             ("create", "deployments.apps"),

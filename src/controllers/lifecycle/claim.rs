@@ -165,6 +165,7 @@ impl World {
                 document,
                 mode: chosen.cleanup.mode,
                 guard: Limits::of(&chosen.cleanup),
+                protect: chosen.cleanup.protect_in_use,
                 accepted: [chosen.accepts, accepts(repository)]
                     .iter()
                     .flat_map(|list| list.split([',', ' ']))

@@ -18,6 +18,7 @@ use crate::{
         error::{Error, Result},
         events::News,
     },
+    in_use::{self, Ensured},
     promotion::{
         filter::is_reserved,
         moves::{Action, TargetName},
@@ -80,6 +81,7 @@ impl Run<'_> {
         if self.status.rollout.is_none() {
             self.is_copied(image).await?;
         }
+        self.report_in_use(image).await?;
         match target.via {
             Via::Auto | Via::Direct => self.write_workload(name, &target, &object, image).await,
             Via::Publish => Ok(()),
@@ -89,6 +91,23 @@ impl Run<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// Has the image reported as in use before anything runs it, so that no clean-up takes it away. A rollout, and a way
+    /// back even more, is not held up by that for long.
+    async fn report_in_use(&self, image: &ImageStatus) -> Result<()> {
+        let place = self.place()?.runs();
+        let connection = &place.connection;
+        let is_collected = in_use::repository().is_some_and(|reports| connection.inventory.get(&reports).is_some());
+        if is_collected && connection.in_use.ensure(&place.name, &image.digest).await == Ensured::No {
+            tracing::warn!(
+                repository = %place.name,
+                digest = %image.digest,
+                "the image goes to its workload before it could be reported as in use"
+            );
+            self.ctx.metrics.in_use.unreported();
+        }
+        Ok(())
     }
 
     /// Outside of a rollout, which copies first: the destination may have been changed since, and nothing may be told to run

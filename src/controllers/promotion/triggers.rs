@@ -133,7 +133,7 @@ impl World {
     }
 
     /// The registries and repositories that a promotion reads from and copies to, as far as they are known.
-    pub(super) fn repositories_of<'p>(
+    pub(crate) fn repositories_of<'p>(
         &'p self,
         promotion: &'p ImagePromotion,
     ) -> impl Iterator<Item = (String, RepositoryName)> + 'p {
@@ -245,6 +245,9 @@ impl Seen {
 
 fn changed<K>(world: &World, kind: TargetKind, object: &PartialObjectMeta<K>, seen: &mut Seen, gone: bool) {
     let fresh = seen.is_new(object) || gone;
+    if fresh {
+        world.in_use.workload_changed();
+    }
     if gone && let Some(uid) = &object.metadata.uid {
         seen.0.remove(uid);
     }

@@ -19,6 +19,7 @@ use crate::{
         sqs::Sqs,
     },
     control::gate::Gate,
+    in_use::InUse,
     metrics::Metrics,
 };
 
@@ -57,6 +58,8 @@ pub(crate) struct Connection {
     checks: Mutex<Checks>,
     locks: Mutex<HashMap<RepositoryName, Weak<tokio::sync::Mutex<()>>>>,
     catalogs: Mutex<HashMap<RepositoryName, Arc<Catalog>>>,
+    /// What is known of the registry's images in use.
+    pub in_use: Arc<InUse>,
 }
 
 /// What was checked when; answers that are valid for a while.
@@ -77,7 +80,13 @@ struct Checks {
 const VALID: Duration = Duration::from_mins(5);
 
 impl Connection {
-    pub(crate) async fn open(name: &str, spec: &RegistrySpec, gate: Gate, metrics: Metrics) -> Self {
+    pub(crate) async fn open(
+        name: &str,
+        spec: &RegistrySpec,
+        gate: Gate,
+        metrics: Metrics,
+        in_use: Arc<InUse>,
+    ) -> Self {
         let (ecr, sqs) = connect::open(name, spec, gate, metrics).await;
         Self {
             registry_id: spec.registry_id.clone(),
@@ -91,11 +100,17 @@ impl Connection {
             checks: Mutex::default(),
             locks: Mutex::default(),
             catalogs: Mutex::default(),
+            in_use,
         }
     }
 
     pub(crate) fn region(&self) -> &Region {
         &self.opened_with.region
+    }
+
+    /// Whether it leads to the registry that the Registry means.
+    pub(crate) fn is_to(&self, spec: &RegistrySpec) -> bool {
+        (&self.opened_with.registry_id, &self.opened_with.region) == (&spec.registry_id, &spec.region)
     }
 
     /// Whether the connection still fits the Registry.

@@ -115,6 +115,7 @@ impl Managed for Registry {
                 unconfirmed: false,
                 elder: references.elder.clone(),
                 events: references.events.clone(),
+                in_use: connection.in_use.status(),
                 referrers,
             });
         }
@@ -126,6 +127,7 @@ impl Managed for Registry {
                 unconfirmed: false,
                 elder: references.elder.clone(),
                 events: references.events.clone(),
+                in_use: connection.in_use.status(),
                 referrers,
             });
         }
@@ -144,6 +146,7 @@ impl Managed for Registry {
             unconfirmed,
             elder: references.elder.clone(),
             events: references.events.clone(),
+            in_use: connection.in_use.status(),
             referrers,
         })
     }
@@ -209,7 +212,17 @@ impl Managed for Registry {
             Some(seen) => seen.events.clone(),
             None => old.events,
         };
-        RegistryStatus { common, claim, events }
+        let in_use = match told.seen {
+            // Nothing is known after a start; who was known before must not be forgotten by that.
+            Some(seen) => seen.in_use.clone().or(old.in_use),
+            None => old.in_use,
+        };
+        RegistryStatus {
+            common,
+            claim,
+            events,
+            in_use,
+        }
     }
 
     fn is_drift(&self, _: &Seen) -> bool {
@@ -337,7 +350,13 @@ async fn connect(registry: &Registry, world: &World) -> Arc<Connection> {
     {
         return connection;
     }
-    let connection = Connection::open(&name, &registry.spec, world.gate.clone(), world.metrics.clone());
+    // What was learnt of a registry holds for it however it is reached, and by whichever Registry.
+    let in_use = world
+        .all_connections()
+        .find(|other| other.is_to(&registry.spec))
+        .map(|other| Arc::clone(&other.in_use))
+        .unwrap_or_default();
+    let connection = Connection::open(&name, &registry.spec, world.gate.clone(), world.metrics.clone(), in_use);
     let connection = Arc::new(connection.await);
     world
         .connections

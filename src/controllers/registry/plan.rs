@@ -6,7 +6,7 @@ use super::connection::ClaimTags;
 use crate::{
     api::{
         CLAIM_CLUSTER_TAG, CLAIM_REPOSITORY, CLAIM_WRITER_TAG, Registry,
-        registry::{ClaimStatus, EventsStatus, RegistryMode},
+        registry::{ClaimStatus, EventsStatus, InUseStatus, RegistryMode},
     },
     control::{
         plan::{Goal, Plan, Verdict, Warning},
@@ -32,6 +32,8 @@ pub(crate) struct Seen {
     pub elder: Option<String>,
     /// How the reading of events goes; `None` without a queue, and until it was tried.
     pub events: Option<EventsStatus>,
+    /// What is known of images in use; `None` until it was looked at.
+    pub in_use: Option<InUseStatus>,
     /// Objects that refer to this Registry; only looked for when it is to be deleted.
     pub referrers: Vec<String>,
 }
@@ -220,6 +222,7 @@ mod tests {
                 creation_defaults: None,
                 events: None,
                 takeover: None,
+                in_use: None,
                 budget: None,
                 suspend: false,
             },
@@ -240,6 +243,7 @@ mod tests {
             unconfirmed: false,
             elder: None,
             events: None,
+            in_use: None,
             referrers: Vec::new(),
         }
     }

@@ -20,10 +20,14 @@ use crate::{
     aws::lifecycle::{Listed, Stock},
     control::{events::cut, plan::Verdict, reason::Reason},
     document::lifecycle::{Action, Policy},
+    in_use::Protection,
 };
 
 /// How soon ECR is asked again how far a preview has come.
 const PREVIEW: Duration = Duration::from_secs(2);
+
+/// How soon it is looked again whether images in use have their tags; they say so themselves, too.
+const PROTECTION: Duration = Duration::from_secs(10);
 
 /// How soon ECR is asked again for a preview while one of somebody else is under way.
 const FOREIGN: Duration = Duration::from_secs(5);
@@ -57,6 +61,8 @@ pub(crate) struct Claim {
     pub mode: CleanupMode,
     /// `None`: disabled.
     pub guard: Option<Limits>,
+    /// Whether images in use are kept.
+    pub protect: bool,
     /// The previews that were accepted.
     pub accepted: BTreeSet<String>,
 }
@@ -95,6 +101,8 @@ pub(crate) enum Foreseen {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub doomed: Vec<Listed>,
+    /// Those of them that are in use, by digest.
+    pub in_use: Vec<String>,
     pub stock: Stock,
     pub at: Timestamp,
 }
@@ -109,6 +117,12 @@ pub(crate) struct Sight {
     pub recorded: AppliedLifecycle,
     /// What is recorded for the same wish holds until the next full check.
     pub routine: bool,
+    /// How it stands with the images in use; `None` where they are not to be kept.
+    pub protection: Option<Protection>,
+    /// How many images of the repository are kept.
+    pub protected: usize,
+    /// Why the tags of images that are no longer in use stay, if they do.
+    pub unreleasable: Option<String>,
     /// The repository was created in this reconcile: it holds no image.
     pub fresh: bool,
 }
@@ -242,7 +256,7 @@ pub(crate) fn mark(document: &Policy) -> String {
 
 /// Whether what is recorded answers the wish, so that nothing needs to be read.
 pub(crate) fn is_answered(wish: &Wish, recorded: &AppliedLifecycle) -> bool {
-    let waits = [Reason::Previewing, Reason::Unavailable].map(Reason::as_str);
+    let waits = [Reason::Protecting, Reason::Previewing, Reason::Unavailable].map(Reason::as_str);
     match wish {
         Wish::Unclaimed => recorded.put.is_empty(),
         // It has nothing to do with AWS.
@@ -294,25 +308,39 @@ fn claimed(sight: &Sight, claim: &Claim) -> Decision {
         })
     };
     let preview_only = claim.mode == CleanupMode::Preview;
-    let unguarded = claim.guard.is_none() || sight.fresh;
-    if unguarded && !preview_only {
+    if sight.fresh && !preview_only {
         return put();
     }
-    let waiting = |message: String, after| Verdict::Waiting {
-        reason: Reason::Previewing,
-        message,
-        after,
+    let waiting = |reason, message: String, after| Verdict::Waiting { reason, message, after };
+    let protecting = match &sight.protection {
+        Some(Protection::Unknown(why)) => Some(format!(
+            "{} is put once it is known which images are in use: {why}",
+            claim.by
+        )),
+        Some(Protection::Pending { .. }) => Some(format!(
+            "{} is put once each image in use has the tag that keeps it",
+            claim.by
+        )),
+        Some(Protection::Complete) | None => None,
     };
+    if let (Some(message), false) = (protecting, preview_only) {
+        return Decision::Rest(Some(waiting(Reason::Protecting, message, PROTECTION)));
+    }
+    if claim.guard.is_none() && sight.protected == 0 && !preview_only {
+        return put();
+    }
     match &sight.foreseen {
         Foreseen::No => Decision::Step(Step::PreviewLifecycle {
             by: claim.by.clone(),
             document: claim.document.clone(),
         }),
         Foreseen::Running => Decision::Rest(Some(waiting(
+            Reason::Previewing,
             format!("ECR works out what {} would do", claim.by),
             PREVIEW,
         ))),
         Foreseen::Foreign => Decision::Rest(Some(waiting(
+            Reason::Previewing,
             format!(
                 "ECR works on a lifecycle preview of somebody else; that of {} comes after it",
                 claim.by
@@ -327,11 +355,23 @@ fn claimed(sight: &Sight, claim: &Claim) -> Decision {
             ),
         ))),
         Foreseen::Yes(_) if preview_only => Decision::Rest(None),
-        Foreseen::Yes(outcome) => match guarded(claim, outcome) {
+        Foreseen::Yes(outcome) => match in_the_way(claim, outcome).or_else(|| guarded(claim, outcome)) {
             None => put(),
             Some(verdict) => Decision::Rest(Some(verdict)),
         },
     }
+}
+
+/// Images in use that the policy would act on, whatever anybody accepted.
+fn in_the_way(claim: &Claim, outcome: &Outcome) -> Option<Verdict> {
+    let first = outcome.in_use.first().filter(|_| claim.protect)?;
+    Some(Verdict::blocked(
+        Reason::Protected,
+        format!(
+            "{} would act on an image in use, {first}, so it was not put; what was in force stays",
+            claim.by
+        ),
+    ))
 }
 
 /// Why the guard does not let the policy through, if it does not.
@@ -381,7 +421,7 @@ pub(crate) fn told(sight: &Sight, decision: &Decision) -> Option<AppliedLifecycl
         Decision::Step(_) => (Reason::Previewing, String::new()),
         Decision::Rest(None) if matches!(sight.wish, Wish::Held { .. }) => (Reason::Suspended, String::new()),
         Decision::Rest(None) if is_shown_only(&sight.wish) => (Reason::Observed, String::new()),
-        Decision::Rest(None) => (Reason::Settled, String::new()),
+        Decision::Rest(None) => (Reason::Settled, sight.unreleasable.clone().unwrap_or_default()),
         Decision::Rest(Some(Verdict::Waiting { reason, message, .. } | Verdict::Blocked { reason, message })) => {
             (*reason, message.clone())
         }

@@ -200,6 +200,7 @@ mod tests {
             creation_defaults: None,
             events: None,
             takeover: None,
+            in_use: None,
             budget: None,
             suspend: false,
         };

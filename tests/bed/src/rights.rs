@@ -24,6 +24,11 @@ pub fn promotion_rights(account: &str, region: &str) -> Result<Value> {
     policy_below("## Promotions", account, region)
 }
 
+/// What keeping images in use needs beyond it, as `docs/guides/iam.md` has it.
+pub fn in_use_rights(account: &str, region: &str) -> Result<Value> {
+    policy_below("## Images in use", account, region)
+}
+
 /// The first policy below a heading of the guide.
 fn policy_below(heading: &str, account: &str, region: &str) -> Result<Value> {
     let path = root().join("docs/guides/iam.md");

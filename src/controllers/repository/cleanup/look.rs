@@ -4,10 +4,14 @@ use jiff::Timestamp;
 
 use super::{Claim, Foreseen, Live, Outcome, Sight, Step, Wish, is_answered, mark};
 use crate::{
-    api::{lifecycle::AppliedLifecycle, lifecycle::CleanupMode, names::RepositoryName},
+    api::{
+        IN_USE_TAG_PREFIX,
+        lifecycle::{AppliedLifecycle, CleanupMode},
+        names::RepositoryName,
+    },
     aws::{
         error::{AwsError, Fault},
-        lifecycle::Preview,
+        lifecycle::{Listed, Preview},
     },
     control::managed::Look,
     controllers::registry::connection::Connection,
@@ -29,8 +33,19 @@ pub(in super::super) async fn look(
         foreseen: Foreseen::No,
         recorded,
         routine: how == Look::Routine,
+        protection: None,
+        protected: 0,
+        unreleasable: None,
         fresh,
     };
+    // Told each time: a connection that was opened anew knows nothing of it.
+    let protects = matches!(&sight.wish, Wish::Claimed(claim) if claim.protect && claim.mode == CleanupMode::Enforce);
+    connection.in_use.request(name, protects);
+    if protects {
+        sight.protection = Some(connection.in_use.protection(name));
+        sight.protected = connection.in_use.protected(name);
+        sight.unreleasable = connection.in_use.cannot_release(name);
+    }
     if fresh {
         sight.live = Live::Absent;
         return Ok(sight);
@@ -57,7 +72,7 @@ pub(in super::super) async fn look(
         };
     }
     if let Wish::Claimed(claim) = &sight.wish
-        && (claim.guard.is_some() || claim.mode == CleanupMode::Preview)
+        && (claim.guard.is_some() || claim.mode == CleanupMode::Preview || sight.protected > 0)
     {
         sight.foreseen = foresee(connection, name, claim).await?;
     }
@@ -91,7 +106,24 @@ async fn foresee(connection: &Connection, name: &RepositoryName, claim: &Claim) 
                 Ok(policy) if policy.means_the_same(&claim.document) => {
                     let meant = |digest: &str| doomed.iter().any(|image| image.digest == digest);
                     let stock = connection.ecr.stock(name, meant).await?;
-                    Foreseen::Yes(Outcome { doomed, stock, at })
+                    let is_in_use = |image: &&Listed| {
+                        image.tags.iter().any(|tag| tag.starts_with(IN_USE_TAG_PREFIX))
+                            || image
+                                .digest
+                                .parse()
+                                .is_ok_and(|digest| connection.in_use.protects(name, &digest))
+                    };
+                    let in_use = doomed
+                        .iter()
+                        .filter(is_in_use)
+                        .map(|image| image.digest.clone())
+                        .collect();
+                    Foreseen::Yes(Outcome {
+                        doomed,
+                        in_use,
+                        stock,
+                        at,
+                    })
                 }
                 _ => Foreseen::No,
             }

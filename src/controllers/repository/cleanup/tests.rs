@@ -20,6 +20,7 @@ fn claim(days: u32) -> Claim {
         document: document(days),
         mode: CleanupMode::Enforce,
         guard: Some(GUARD),
+        protect: true,
         accepted: BTreeSet::new(),
     }
 }
@@ -31,6 +32,9 @@ fn sight(claim: Claim, live: Live) -> Sight {
         foreseen: Foreseen::No,
         recorded: AppliedLifecycle::default(),
         routine: false,
+        protection: Some(Protection::Complete),
+        protected: 0,
+        unreleasable: None,
         fresh: false,
     }
 }
@@ -44,6 +48,7 @@ fn outcome(doomed: usize, images: u64) -> Outcome {
     };
     Outcome {
         doomed: (0..doomed).map(listed).collect(),
+        in_use: Vec::new(),
         stock: Stock { images, bytes: 10 },
         at: Timestamp::UNIX_EPOCH,
     }
@@ -251,4 +256,43 @@ fn a_policy_that_was_put_is_recorded_as_ours_and_holds_without_a_read() {
     };
     seen.wish = Wish::Claimed(Box::new(wider));
     assert_eq!(reason(&seen), None);
+}
+
+#[test]
+fn nothing_is_put_before_images_in_use_have_their_tags() {
+    let unguarded = Claim {
+        guard: None,
+        ..claim(14)
+    };
+    let mut seen = sight(unguarded, Live::Known(document(30)));
+    for protection in [
+        Protection::Unknown("a report cannot be read".into()),
+        Protection::Pending { missing_tags: 1 },
+    ] {
+        seen.protection = Some(protection);
+        assert_eq!(reason(&seen), Some(Reason::Protecting));
+    }
+    seen.protection = Some(Protection::Complete);
+    assert!(puts(&seen));
+}
+
+#[test]
+fn where_images_are_in_use_even_an_unguarded_policy_is_previewed_and_no_acceptance_lets_it_take_one() {
+    let mut seen = sight(
+        Claim {
+            guard: None,
+            accepted: [outcome(5, 10).token(&document(14))].into(),
+            ..claim(14)
+        },
+        Live::Known(document(30)),
+    );
+    seen.protected = 1;
+    assert!(matches!(step(&seen), Some(Step::PreviewLifecycle { .. })));
+    seen.foreseen = Foreseen::Yes(outcome(5, 10));
+    assert!(puts(&seen));
+    seen.foreseen = Foreseen::Yes(Outcome {
+        in_use: vec!["sha256:1".into()],
+        ..outcome(5, 10)
+    });
+    assert_eq!(reason(&seen), Some(Reason::Protected));
 }

@@ -22,6 +22,8 @@ pub(crate) struct Call {
     /// It came to the registry itself, which may have refused it; whatever became of its answer.
     pub(crate) carried_out: bool,
     pub(crate) repository: Option<String>,
+    /// As `tag`, `@digest` or `tag@digest`.
+    pub(crate) images: Vec<String>,
 }
 
 /// A call that deletes a repository or images, and what it came to in the registry itself: `ok` if it was carried out,
@@ -33,6 +35,8 @@ pub(crate) struct Deletion {
     pub(crate) region: String,
     pub(crate) principal: Option<String>,
     pub(crate) repository: Option<String>,
+    /// As `tag`, `@digest` or `tag@digest`.
+    pub(crate) images: Vec<String>,
     pub(crate) outcome: String,
 }
 
@@ -53,6 +57,7 @@ impl Deletions {
             region: call.region.clone(),
             principal: call.principal.clone(),
             repository: call.repository.clone(),
+            images: call.images.clone(),
             outcome: "abandoned".to_owned(),
         });
         Some(all.len() - 1)

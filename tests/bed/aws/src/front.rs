@@ -79,6 +79,7 @@ async fn counted(
             outcome: "abandoned".to_owned(),
             carried_out: false,
             repository: repository(&body),
+            images: images(&body),
         },
     );
     let outcome = match caller {
@@ -194,6 +195,24 @@ fn aws_request(
         is_query_protocol: target.protocol == Protocol::Query,
         access_key_id: Some(caller.access_key_id.clone()),
         principal: Some(caller.principal.clone()),
+    }
+}
+
+/// The images a call names, as `tag`, `@digest` or `tag@digest`.
+fn images(body: &[u8]) -> Vec<String> {
+    let Ok(body) = serde_json::from_slice::<serde_json::Value>(body) else {
+        return Vec::new();
+    };
+    let text = |id: &serde_json::Value, member: &str| id.get(member).and_then(|text| text.as_str()).map(str::to_owned);
+    let one = |id: &serde_json::Value| {
+        let digest = text(id, "imageDigest")
+            .map(|digest| format!("@{digest}"))
+            .unwrap_or_default();
+        format!("{}{digest}", text(id, "imageTag").unwrap_or_default())
+    };
+    match body.get("imageIds").and_then(|ids| ids.as_array()) {
+        Some(ids) => ids.iter().map(one).collect(),
+        None => Some(one(&body)).filter(|image| !image.is_empty()).into_iter().collect(),
     }
 }
 

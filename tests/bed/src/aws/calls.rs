@@ -43,6 +43,8 @@ pub struct Call {
     pub carried_out: bool,
     /// The repository that it names, if it names one.
     pub repository: Option<String>,
+    /// The images that it names, as `tag`, `@digest` or `tag@digest`.
+    pub images: Vec<String>,
 }
 
 /// A call that deletes a repository or images. All since the start of the stand-in are kept, whatever is reset.
@@ -58,6 +60,8 @@ pub struct Deletion {
     pub principal: Option<String>,
     /// The repository that it names.
     pub repository: Option<String>,
+    /// The images that it names, as `tag`, `@digest` or `tag@digest`.
+    pub images: Vec<String>,
     /// `ok` if it was carried out, whether or not its answer got through; else the code with which it was refused, or
     /// `abandoned` if it was given up before either.
     pub outcome: String,

@@ -1,0 +1,332 @@
+//! Keeps the tags of a registry as all reports say, in the cluster that manages it.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
+
+use futures::{StreamExt as _, stream};
+use jiff::{SignedDuration, Timestamp};
+use kube::{Resource as _, runtime::reflector::ObjectRef};
+
+use super::{
+    protect::{self, Survey},
+    shared::repository,
+    shelf::Shelf,
+    shown,
+    tags::{Look, Tags},
+    usage::Uses,
+};
+use crate::{
+    api::{
+        Registry,
+        names::RepositoryName,
+        registry::{InUse as Settings, InUseStatus},
+        repository::DeletionPolicy,
+    },
+    aws::error::{AwsError, Fault},
+    control::{context::Context, events::News},
+    controllers::{
+        registry::connection::{Connection, Standing},
+        world::{Hint, World},
+    },
+};
+
+/// How many repositories are worked on at once.
+const AT_ONCE: usize = 3;
+
+/// How soon what failed is tried again.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// Keeps tags until the Registry is gone.
+pub(super) async fn run(ctx: &Context<World>, registry: &str) {
+    let mut keeper = Keeper::default();
+    while let Some(connection) = ctx.world.connection(registry) {
+        let pause = keeper.round(ctx, registry, &connection).await;
+        tokio::select! {
+            () = connection.in_use.keep.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// What is remembered between two rounds.
+#[derive(Debug, Default)]
+struct Keeper {
+    shelf: Shelf,
+    repositories: HashMap<RepositoryName, Tags>,
+    known: BTreeSet<String>,
+    told_silent: BTreeSet<String>,
+}
+
+impl Keeper {
+    /// One look at everything; gives how soon to look again.
+    async fn round(&mut self, ctx: &Context<World>, name: &str, connection: &Connection) -> Duration {
+        let world = &ctx.world;
+        let in_use = &connection.in_use;
+        let interval = world.in_use.interval;
+        let Some(reports) = repository() else { return interval };
+        if connection.standing() != Some(Standing::Managing) {
+            in_use.is_blind(&in_use.asked(), "this cluster does not manage the registry");
+            return interval;
+        }
+        let Some(registry) = registry(world, name) else {
+            return interval;
+        };
+        for repository in in_use.take_doubts() {
+            if let Some(tags) = self.repositories.get_mut(&repository) {
+                tags.doubt();
+            }
+        }
+        let asked = asked(world, name, connection);
+        in_use.keep_only(&asked);
+        self.repositories.retain(|repository, _| asked.contains(repository));
+        if asked.is_empty() {
+            // Reports are read for nobody; who reported is remembered in the status.
+            self.shelf = Shelf::default();
+            return interval;
+        }
+        let status = registry.status.as_ref().and_then(|status| status.in_use.as_ref());
+        let survey = match self.survey(world, connection, &reports, &registry, status).await {
+            Ok(survey) => survey,
+            Err(error) => {
+                tracing::warn!(registry = name, %error, "it is not known which images are in use");
+                in_use.is_blind(&asked, &format!("which images are in use is not known: {error}"));
+                Self::show(ctx, name, connection, None, status);
+                return again(&error, interval);
+            }
+        };
+        self.tell_silent(ctx, &registry, &survey, status);
+        let (more, failed) = self.work(world, name, connection, &asked, &survey).await;
+        Self::show(ctx, name, connection, Some(&survey), status);
+        match (failed, more) {
+            (Some(pause), _) => pause,
+            (None, true) => Duration::ZERO,
+            (None, false) => interval,
+        }
+    }
+
+    /// Reads what is new of the reports, and puts all together.
+    async fn survey(
+        &mut self,
+        world: &World,
+        connection: &Connection,
+        reports: &RepositoryName,
+        registry: &Registry,
+        status: Option<&InUseStatus>,
+    ) -> Result<Survey, AwsError> {
+        let in_use = &connection.in_use;
+        let readings = self.shelf.read(world, connection, reports).await?;
+        let own = in_use.report();
+        let settings = registry.spec.in_use.clone().unwrap_or_default();
+        let Settings {
+            stale_after,
+            retired_clusters,
+        } = settings;
+        if let Some(status) = status {
+            self.known
+                .extend(status.clusters.iter().map(|cluster| cluster.id.clone()));
+        }
+        let retired = retired_clusters.into_iter().collect();
+        let stale_after = SignedDuration::try_from(stale_after.duration()).unwrap_or(SignedDuration::MAX);
+        let now = Timestamp::now();
+        let mut survey = protect::survey(&readings, &self.known, &retired, now, stale_after);
+        self.known = survey.clusters.iter().map(|cluster| cluster.id.clone()).collect();
+        let complete = world
+            .in_use
+            .collected
+            .borrow()
+            .as_ref()
+            .is_some_and(|collected| collected.complete);
+        if own.is_none() || !complete {
+            survey
+                .gaps
+                .push("not everything that this cluster uses is known yet".into());
+        }
+        if let Some(record) = connection.inventory.get(reports) {
+            let age = now.duration_since(record.created_at);
+            let enough = SignedDuration::try_from(world.in_use.interval).unwrap_or(SignedDuration::MAX);
+            if age < enough {
+                survey.gaps.push(
+                    "the repository of reports is new, and other clusters are given an interval to publish what they use"
+                        .into(),
+                );
+            }
+        }
+        Ok(survey)
+    }
+
+    /// Works on all repositories that ask; whether there is more to be done at once, and how soon to try again what failed.
+    async fn work(
+        &mut self,
+        world: &World,
+        registry: &str,
+        connection: &Connection,
+        asked: &[RepositoryName],
+        survey: &Survey,
+    ) -> (bool, Option<Duration>) {
+        let nothing = Uses::default();
+        let mut jobs = Vec::new();
+        for repository in asked {
+            let mut tags = self.repositories.remove(repository).unwrap_or_default();
+            let uses = survey.usage.get(repository).unwrap_or(&nothing);
+            jobs.push(async move {
+                let look = Look {
+                    world,
+                    registry,
+                    connection,
+                    repository,
+                    uses,
+                    gaps: &survey.gaps,
+                };
+                let looked = tags.look(&look).await;
+                (repository, tags, looked)
+            });
+        }
+        let mut done = stream::iter(jobs).buffer_unordered(AT_ONCE);
+        let (mut more, mut failed) = (false, None);
+        while let Some((repository, tags, looked)) = done.next().await {
+            self.repositories.insert(repository.clone(), tags);
+            match looked {
+                Ok(looked) => {
+                    more |= looked.more;
+                    if connection.in_use.keeps(repository, looked.kept) || looked.released {
+                        let names = [repository.clone()].into();
+                        world.hint(Hint::Names(registry.to_owned(), names));
+                    }
+                }
+                Err(error) => {
+                    failed = failed.max(Some(again(&error, world.in_use.interval)));
+                    tracing::warn!(registry, %repository, %error, "images in use could not be kept from clean-up");
+                    let why = format!("images in use of {repository} could not be tagged: {error}");
+                    connection.in_use.is_blind(std::slice::from_ref(repository), &why);
+                }
+            }
+        }
+        (more, failed)
+    }
+
+    /// Tells of clusters that have become silent.
+    fn tell_silent(
+        &mut self,
+        ctx: &Context<World>,
+        registry: &Registry,
+        survey: &Survey,
+        status: Option<&InUseStatus>,
+    ) {
+        // What the status shows was told before the program started.
+        let shown = status.into_iter().flat_map(|status| &status.clusters);
+        let before: BTreeSet<&str> = shown
+            .filter(|cluster| cluster.silent)
+            .map(|cluster| cluster.id.as_str())
+            .collect();
+        let silent: BTreeSet<String> = survey
+            .clusters
+            .iter()
+            .filter(|cluster| cluster.silent)
+            .map(|cluster| cluster.id.clone())
+            .collect();
+        for id in &silent {
+            if !self.told_silent.contains(id) && !before.contains(id.as_str()) {
+                let note = format!(
+                    "Cluster {id} has not reported for long which images it uses. Those that it used stay protected; if it is gone for good, list it in spec.inUse.retiredClusters."
+                );
+                ctx.events
+                    .tell(registry.object_ref(&()), News::Warning, "ClusterSilent", note);
+            }
+        }
+        self.told_silent = silent;
+    }
+
+    /// Shows what is known now. Without a survey, who was known stays.
+    fn show(
+        ctx: &Context<World>,
+        registry: &str,
+        connection: &Connection,
+        survey: Option<&Survey>,
+        old: Option<&InUseStatus>,
+    ) {
+        let in_use = &connection.in_use;
+        let (protected, kept) = in_use.overview();
+        let mut troubles: Vec<String> = in_use
+            .trouble()
+            .into_iter()
+            .map(|why| format!("the report of this cluster could not be published: {why}"))
+            .collect();
+        let silent = survey.map(|survey| survey.clusters.iter().filter(|cluster| cluster.silent).count());
+        let unreadable = survey.map(|survey| survey.unreadable);
+        ctx.metrics.in_use.seen(
+            registry,
+            protected,
+            silent.unwrap_or_default(),
+            unreadable.unwrap_or_default(),
+        );
+        troubles.extend(survey.iter().flat_map(|survey| survey.gaps.iter().cloned()));
+        for kept in kept.values() {
+            if let super::handle::Protection::Unknown(why) = &kept.protection
+                && !troubles.contains(why)
+            {
+                troubles.push(why.clone());
+            }
+            troubles.extend(kept.cannot_release.iter().cloned());
+        }
+        let mut status = shown::status(
+            old,
+            survey.map_or(&[], |survey| survey.clusters.as_slice()),
+            protected,
+            &troubles,
+        );
+        if let (None, Some(old)) = (survey, old) {
+            status.clusters.clone_from(&old.clusters);
+        }
+        if in_use.show(status) {
+            ctx.world.hint(Hint::Look {
+                registry: registry.to_owned(),
+                asked: false,
+            });
+        }
+    }
+}
+
+/// How soon to try again after an error: what is denied is not granted within seconds.
+fn again(error: &AwsError, interval: Duration) -> Duration {
+    match error.fault {
+        Fault::Denied | Fault::Invalid | Fault::Quota => interval,
+        _ => AGAIN.min(interval),
+    }
+}
+
+fn registry(world: &World, name: &str) -> Option<Registry> {
+    world.registries.get(&ObjectRef::new(name))?.0.as_ref().ok().cloned()
+}
+
+/// The repositories whose images in use are to be protected: those that asked, and those whose images may go with them.
+fn asked(world: &World, registry: &str, connection: &Connection) -> Vec<RepositoryName> {
+    let mut asked = connection.in_use.asked();
+    for guard in world.repositories.state() {
+        let Ok(repository) = &guard.0 else { continue };
+        let spec = &repository.spec;
+        if spec.registry_ref.name != registry
+            || spec.deletion_policy != DeletionPolicy::DeleteWithImages
+            || spec.suspend
+        {
+            continue;
+        }
+        // Only what its object was seen to be settled with: another's repository is not touched.
+        let seen = repository.status.as_ref().and_then(|status| status.created_at);
+        let Ok(name) = repository.repository_name() else {
+            continue;
+        };
+        if connection
+            .inventory
+            .get(&name)
+            .is_some_and(|record| Some(record.created_at) == seen)
+        {
+            asked.push(name);
+        }
+    }
+    asked.retain(|name| !name.is_reserved() && connection.inventory.get(name).is_some());
+    asked.sort_unstable();
+    asked.dedup();
+    asked
+}

@@ -1,0 +1,70 @@
+//! Reads what a cluster uses from its apiserver, a page at a time.
+
+use kube::{
+    Api, Client,
+    api::ListParams,
+    core::{ApiResource, GroupVersionKind, Object},
+};
+
+use super::collect::{Collection, Spec, Status, of_promotion};
+use crate::controllers::world::World;
+
+/// How many objects a page holds; each page is forgotten before the next one is read.
+const PAGE: u32 = 500;
+
+/// What runs images, or would.
+const KINDS: [(&str, &str, &str); 7] = [
+    ("", "Pod", "pods"),
+    ("apps", "Deployment", "deployments"),
+    ("apps", "StatefulSet", "statefulsets"),
+    ("apps", "DaemonSet", "daemonsets"),
+    // Kept for undo.
+    ("apps", "ReplicaSet", "replicasets"),
+    ("batch", "Job", "jobs"),
+    ("batch", "CronJob", "cronjobs"),
+];
+
+/// What was seen, and whether that is all there is.
+pub(super) async fn collect(world: &World) -> (Collection, bool) {
+    let mut collection = Collection::default();
+    let mut complete = true;
+    for (group, kind, plural) in KINDS {
+        let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, "v1", kind), plural);
+        if let Err(error) = list(&world.client, &resource, &mut collection).await {
+            tracing::warn!(kind, %error, "not all images in use are known: nothing is taken out of the report");
+            complete = false;
+        }
+    }
+    for guard in world.promotions.state() {
+        let Ok(promotion) = &guard.0 else { continue };
+        let digests = of_promotion(promotion);
+        for (registry, repository) in world.repositories_of(promotion) {
+            let Some(connection) = world.connection(&registry) else {
+                continue;
+            };
+            let key = (connection.registry_id.clone(), connection.region().clone());
+            for digest in &digests {
+                collection.digest(&key, &repository, digest);
+            }
+        }
+    }
+    (collection, complete)
+}
+
+async fn list(client: &Client, resource: &ApiResource, collection: &mut Collection) -> Result<(), kube::Error> {
+    let api = Api::<Object<Spec, Status>>::all_with(client.clone(), resource);
+    let mut params = ListParams::default().limit(PAGE);
+    loop {
+        let page = api.list(&params).await?;
+        for object in &page.items {
+            collection.spec(&object.spec);
+            if let Some(status) = &object.status {
+                collection.status(status);
+            }
+        }
+        match page.metadata.continue_ {
+            Some(next) if !next.is_empty() => params = params.continue_token(&next),
+            _ => return Ok(()),
+        }
+    }
+}

@@ -1,0 +1,411 @@
+//! A cluster with an operator that looks often at what is in use, and parts of it for one scenario each.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use aws_sdk_ecr::types::{DescribeImagesFilter, ImageIdentifier, ImageStatusFilter};
+use bed::{Cluster, Operator, Policy, eventually};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+use crate::support::{OWNER, REGION, Scene, Stage, merge, object, tail};
+
+/// How often the operators look at what is in use.
+pub(super) const INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long anything may take: some things take several intervals.
+pub(super) const LIMIT: Duration = Duration::from_secs(90);
+
+const REPORTS: &str = "ecr-operator/in-use";
+
+/// The tag that keeps an image.
+pub(super) fn in_use(digest: &str) -> String {
+    digest.replacen("sha256:", "in-use.", 1)
+}
+
+pub(super) struct Hall {
+    stage: &'static Stage,
+    cluster: &'static Cluster,
+    pub(super) operator: Operator,
+}
+
+impl Hall {
+    /// The one that most scenarios share.
+    pub(super) async fn shared(stage: &'static Stage) -> Result<&'static Self> {
+        static SHARED: OnceCell<&'static Hall> = OnceCell::const_new();
+        SHARED.get_or_try_init(|| Self::open(stage, "in-use")).await.copied()
+    }
+
+    /// One whose operator may be killed. It lasts as long as the stage.
+    pub(super) async fn open(stage: &'static Stage, name: &str) -> Result<&'static Self> {
+        let cluster = stage.bare_cluster(name).await?;
+        let args = ["--in-use-interval", "10s"];
+        let operator = stage.operator_with(name, cluster, OWNER, &args).await?;
+        Ok(Box::leak(Box::new(Self {
+            stage,
+            cluster,
+            operator,
+        })))
+    }
+
+    /// A registry with a repository `web` whose images in use are protected.
+    pub(super) async fn part(&'static self, name: &str) -> Result<Part> {
+        self.part_with(name, json!({ "deletionPolicy": "DeleteWithImages" }))
+            .await
+    }
+
+    /// The same with a repository overlaid so.
+    pub(super) async fn part_with(&'static self, name: &str, repository: Value) -> Result<Part> {
+        let scene = self.stage.scene_on(self.cluster, name).await?;
+        let mut rights = bed::operator_rights(&scene.account, REGION)?;
+        let statements = rights["Statement"].as_array_mut().context("no statements")?;
+        for more in [
+            bed::in_use_rights(&scene.account, REGION)?,
+            bed::promotion_rights(&scene.account, REGION)?,
+        ] {
+            statements.extend(more["Statement"].as_array().cloned().unwrap_or_default());
+        }
+        scene.role(Policy::Document(rights)).await?;
+        let mut tenant = scene.registry_spec()["tenants"][0].clone();
+        tenant["may"] = json!(["Manage", "Promote"]);
+        scene.registry(json!({ "tenants": [tenant] })).await?;
+        let settled = scene.settled("web", repository).await?;
+        let uri = settled["status"]["uri"].as_str().context("no uri")?.to_owned();
+        let part = Part {
+            hall: self,
+            repository: format!("{name}/web"),
+            scene,
+            uri,
+        };
+        self.can_run_pods(name).await?;
+        Ok(part)
+    }
+
+    /// There is no controller manager that would make it.
+    async fn can_run_pods(&self, namespace: &str) -> Result<()> {
+        let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount",
+            "metadata": { "name": "default", "namespace": namespace } });
+        self.apply(&account).await
+    }
+
+    async fn apply(&self, manifest: &Value) -> Result<()> {
+        let applied = self
+            .cluster
+            .kubectl_with_input(&["apply", "-f", "-"], &manifest.to_string())
+            .await?;
+        applied.checked().map(drop)
+    }
+
+    /// A Registry here that only observes that of a part, with the rights that the guide gives for that.
+    pub(super) async fn observe(&self, part: &Part) -> Result<()> {
+        let scene = &part.scene;
+        let guide = std::fs::read_to_string(bed::root().join("docs/guides/iam.md"))?;
+        let least = guide
+            .split("```json\n")
+            .filter_map(|rest| rest.split("```").next())
+            .filter(|block| block.contains("\"Look\"") || block.contains("\"Report\""));
+        let mut statements = Vec::new();
+        for block in least {
+            let block = block.replace("111122223333", &scene.account);
+            let policy: Value = serde_json::from_str(&block)?;
+            statements.extend(policy["Statement"].as_array().cloned().unwrap_or_default());
+        }
+        ensure!(statements.len() == 2, "{statements:?}");
+        let trust = json!({ "Version": "2012-10-17", "Statement": [{
+            "Effect": "Allow", "Principal": { "AWS": "100000000000" }, "Action": "sts:AssumeRole" }]});
+        let policy = Policy::Document(json!({ "Version": "2012-10-17", "Statement": statements }));
+        self.stage
+            .aws
+            .role(&scene.account, "ecr-operator-observer", policy, trust)
+            .await?;
+        let mut spec = scene.registry_spec();
+        let role = format!("arn:aws:iam::{}:role/ecr-operator-observer", scene.account);
+        merge(
+            &mut spec,
+            json!({ "mode": "Observe", "assumeRole": { "roleArn": role } }),
+        );
+        self.apply(&object("Registry", &scene.name, None, spec)).await?;
+        let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": scene.name } });
+        self.apply(&namespace).await?;
+        self.can_run_pods(&scene.name).await
+    }
+
+    /// A pod here, in the namespace of a part.
+    pub(super) async fn pod_of(&self, part: &Part, image: &str) -> Result<()> {
+        self.apply(&pod(&part.scene.name, "runner", image)).await
+    }
+}
+
+fn pod(namespace: &str, name: &str, image: &str) -> Value {
+    json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name, "namespace": namespace },
+        "spec": { "automountServiceAccountToken": false, "containers": [{ "name": "app", "image": image }] } })
+}
+
+/// One scenario's registry, namespace and repository.
+pub(super) struct Part {
+    hall: &'static Hall,
+    pub(super) scene: Scene,
+    pub(super) repository: String,
+    pub(super) uri: String,
+}
+
+impl Part {
+    pub(super) fn by(&self, digest: &str) -> String {
+        format!("{}@{digest}", self.uri)
+    }
+
+    pub(super) async fn push(&self, tag: &str) -> Result<String> {
+        let content = format!("{} {tag}", self.scene.name);
+        let aws = &self.scene.stage.aws;
+        aws.push_image(&self.scene.account, REGION, &self.repository, tag, content.as_bytes())
+            .await
+    }
+
+    pub(super) async fn push_index(&self, tag: &str, child: &str) -> Result<String> {
+        let size = self.manifest(&self.repository, child).await?.len();
+        let index = json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [{
+            "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": child, "size": size,
+            "platform": { "os": "linux", "architecture": "amd64" },
+        }]});
+        let aws = &self.scene.stage.aws;
+        aws.push_manifest(&self.scene.account, REGION, &self.repository, Some(tag), &index)
+            .await
+    }
+
+    pub(super) async fn pod(&self, name: &str, image: &str) -> Result<()> {
+        self.hall.apply(&pod(&self.scene.name, name, image)).await
+    }
+
+    pub(super) async fn apply(&self, version: &str, kind: &str, name: &str, spec: &Value) -> Result<()> {
+        let object = json!({ "apiVersion": version, "kind": kind,
+            "metadata": { "name": name, "namespace": self.scene.name }, "spec": spec });
+        self.hall.apply(&object).await
+    }
+
+    pub(super) async fn delete(&self, kind: &str, name: &str) -> Result<()> {
+        let delete = ["delete", kind, name, "-n", &self.scene.name];
+        self.scene.cluster.kubectl(&delete).await?.checked().map(drop)
+    }
+
+    /// The images of the repository, by digest, with their tags.
+    pub(super) async fn images(&self) -> Result<BTreeMap<String, Vec<String>>> {
+        let all = DescribeImagesFilter::builder()
+            .image_status(ImageStatusFilter::Any)
+            .build();
+        let answer = self
+            .scene
+            .ecr()
+            .await?
+            .describe_images()
+            .repository_name(&self.repository);
+        let answer = answer.filter(all).send().await?;
+        let images = answer.image_details.unwrap_or_default().into_iter();
+        Ok(images
+            .filter_map(|image| Some((image.image_digest?, image.image_tags.unwrap_or_default())))
+            .collect())
+    }
+
+    pub(super) async fn is_tagged(&self, digest: &str) -> Result<bool> {
+        let images = self.images().await?;
+        let tags = images
+            .get(digest)
+            .with_context(|| format!("{digest} is gone: {images:?}"))?;
+        Ok(tags.contains(&in_use(digest)))
+    }
+
+    async fn until(&self, what: &str, fits: impl AsyncFn() -> Result<()>) -> Result<()> {
+        let found = eventually(LIMIT, what, fits).await;
+        found.with_context(|| {
+            let log = self.hall.operator.process().log();
+            let ours: Vec<&str> = log.lines().filter(|line| line.contains(&self.scene.name)).collect();
+            format!("the operator's log ends with:\n{}", tail(&ours.join("\n")))
+        })
+    }
+
+    pub(super) async fn has_tag(&self, digest: &str) -> Result<()> {
+        self.until(&format!("{digest} to have its tag"), async || {
+            ensure!(self.is_tagged(digest).await?, "{:?}", self.images().await?);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until no image has the tag that kept this one.
+    pub(super) async fn lost_tag(&self, digest: &str) -> Result<()> {
+        self.until(&format!("{digest} to lose its tag"), async || {
+            let images = self.images().await?;
+            ensure!(
+                !images.values().flatten().any(|tag| *tag == in_use(digest)),
+                "{images:?}"
+            );
+            Ok(())
+        })
+        .await
+    }
+
+    pub(super) async fn untag(&self, tag: &str) -> Result<()> {
+        let id = ImageIdentifier::builder().image_tag(tag).build();
+        let request = self.scene.ecr().await?.batch_delete_image();
+        let answer = request.repository_name(&self.repository).image_ids(id).send().await?;
+        ensure!(answer.failures().is_empty(), "{:?}", answer.failures());
+        Ok(())
+    }
+
+    async fn manifest(&self, repository: &str, digest_or_tag: &str) -> Result<String> {
+        let id = match digest_or_tag.contains(':') {
+            true => ImageIdentifier::builder().image_digest(digest_or_tag).build(),
+            false => ImageIdentifier::builder().image_tag(digest_or_tag).build(),
+        };
+        let request = self.scene.ecr().await?.batch_get_image();
+        let answer = request.repository_name(repository).image_ids(id).send().await?;
+        let image = answer.images.unwrap_or_default().pop().context("no such image")?;
+        image.image_manifest.context("no manifest")
+    }
+
+    /// Puts a tag on an image, as somebody does by hand.
+    pub(super) async fn put(&self, digest: &str, tag: &str) -> Result<()> {
+        let manifest = self.manifest(&self.repository, digest).await?;
+        self.put_manifest(&manifest, tag).await
+    }
+
+    async fn put_manifest(&self, manifest: &str, tag: &str) -> Result<()> {
+        let put = self.scene.ecr().await?.put_image().repository_name(&self.repository);
+        put.image_manifest(manifest)
+            .image_manifest_media_type("application/vnd.oci.image.manifest.v1+json")
+            .image_tag(tag)
+            .send()
+            .await?;
+        Ok(())
+    }
+
+    /// Moves a tag to the parking manifest, as an operator does that dies right after.
+    pub(super) async fn park(&self, tag: &str) -> Result<()> {
+        let source = std::fs::read_to_string(bed::root().join("src/aws/parking.rs"))?;
+        let manifest = source.split("r#\"").nth(1).and_then(|rest| rest.split("\"#").next());
+        let aws = &self.scene.stage.aws;
+        aws.push_blob(&self.scene.account, REGION, &self.repository, b"{}")
+            .await?;
+        self.put_manifest(manifest.context("no manifest")?, tag).await
+    }
+
+    /// What the cluster has reported of the repository.
+    pub(super) async fn reported(&self) -> Result<BTreeSet<String>> {
+        let get = ["get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}"];
+        let uid = self.scene.cluster.kubectl(&get).await?.checked()?;
+        let report: Value = serde_json::from_str(&self.manifest(REPORTS, uid.trim()).await?)?;
+        let key = format!("dev.ecr-operator.in-use.repository/{}", self.repository);
+        let names = report["annotations"][key].as_str().unwrap_or_default();
+        Ok(names.split_whitespace().map(str::to_owned).collect())
+    }
+
+    pub(super) async fn unreported(&self, digest: &str) -> Result<()> {
+        self.until("the report not to name it", async || {
+            ensure!(!self.reported().await?.contains(digest));
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until there is a repository of reports.
+    pub(super) async fn is_open(&self) -> Result<()> {
+        self.until("a repository of reports", async || {
+            ensure!(self.scene.exists(REPORTS).await?);
+            Ok(())
+        })
+        .await
+    }
+
+    /// A report as others than operators publish it.
+    pub(super) async fn publish(&self, cluster: &str, time: &str, digests: &[&str]) -> Result<()> {
+        let mut annotations = json!({
+            "dev.ecr-operator.in-use.version": "1",
+            "dev.ecr-operator.in-use.cluster": cluster,
+            "dev.ecr-operator.in-use.owner": "job",
+            "dev.ecr-operator.in-use.published": time,
+        });
+        if !digests.is_empty() {
+            annotations[format!("dev.ecr-operator.in-use.repository/{}", self.repository)] = digests.join(" ").into();
+        }
+        self.push_report(cluster, &annotations).await
+    }
+
+    pub(super) async fn push_report(&self, cluster: &str, annotations: &Value) -> Result<()> {
+        let aws = &self.scene.stage.aws;
+        let empty = aws.push_blob(&self.scene.account, REGION, REPORTS, b"{}").await?;
+        let empty = json!({ "mediaType": "application/vnd.oci.empty.v1+json", "digest": empty, "size": 2 });
+        let manifest = json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "artifactType": "application/vnd.ecr-operator.in-use.v1+json", "config": empty, "layers": [empty],
+            "annotations": annotations });
+        aws.push_manifest(&self.scene.account, REGION, REPORTS, Some(cluster), &manifest)
+            .await
+            .map(drop)
+    }
+
+    pub(super) async fn delete_report(&self, cluster: &str) -> Result<()> {
+        let id = ImageIdentifier::builder().image_tag(cluster).build();
+        let request = self.scene.ecr().await?.batch_delete_image();
+        request.repository_name(REPORTS).image_ids(id).send().await?;
+        Ok(())
+    }
+
+    /// Waits for the Registry to say this of images in use.
+    pub(super) async fn says(&self, text: &str) -> Result<()> {
+        self.until(&format!("the Registry to say {text}"), async || {
+            let registry = self.scene.get("registry", &self.scene.name).await?;
+            let message = registry["status"]["inUse"]["message"].as_str().unwrap_or_default();
+            ensure!(message.contains(text), "{:#}", registry["status"]);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits for an Event on the Registry.
+    pub(super) async fn told(&self, reason: &str, says: &str) -> Result<()> {
+        let get = ["get", "events.events.k8s.io", "-n", "default", "-o", "json"];
+        self.until(&format!("an Event {reason}"), async || {
+            let events: Value = serde_json::from_str(&self.scene.cluster.kubectl(&get).await?.checked()?)?;
+            let told = events["items"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .find(|event| event["reason"] == reason && event["regarding"]["name"] == self.scene.name.as_str());
+            let note = told
+                .and_then(|event| event["note"].as_str())
+                .ok_or_else(|| anyhow!("none"))?;
+            ensure!(note.contains(says), "{note}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// A Deployment that names an image by its tag, and a promotion that writes its digest there.
+    pub(super) async fn promotion(&self, tag: &str) -> Result<()> {
+        let labels = json!({ "app": "app" });
+        let template = json!({ "metadata": { "labels": labels },
+            "spec": { "containers": [{ "name": "app", "image": format!("{}:{tag}", self.uri) }] } });
+        let spec = json!({ "selector": { "matchLabels": labels }, "template": template });
+        self.apply("apps/v1", "Deployment", "app", &spec).await?;
+        let promotion = json!({
+            "source": { "repositoryRef": { "name": "web" }, "policy": { "semver": { "range": ">=1.0.0" } } },
+            "targets": [{ "kind": "Deployment", "name": "app", "containers": ["app"] }],
+        });
+        self.hall
+            .apply(&object("ImagePromotion", "app", Some(&self.scene.name), promotion))
+            .await
+    }
+
+    /// Waits until the Deployment names the image by its digest.
+    pub(super) async fn runs(&self, digest: &str) -> Result<()> {
+        let path = "jsonpath={.spec.template.spec.containers[0].image}";
+        let get = ["get", "deployment", "app", "-n", &self.scene.name, "-o", path];
+        self.until("the Deployment to name the digest", async || {
+            let image = self.scene.cluster.kubectl(&get).await?.checked()?;
+            ensure!(image == self.by(digest), "{image}");
+            Ok(())
+        })
+        .await
+    }
+}
