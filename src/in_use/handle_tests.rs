@@ -60,9 +60,9 @@ async fn many_that_wait_share_one_publication() {
         in_use.reported(Some(Report { usage, ..report([]) }));
         in_use.published.borrow().to_owned()
     };
-    let (answers, published) = tokio::join!(join_all(waiting), publisher);
+    let (answers, publications) = tokio::join!(join_all(waiting), publisher);
     assert!(answers.iter().all(|answer| *answer == Ensured::Yes));
-    assert_eq!(published, 2);
+    assert_eq!(publications, 2);
 }
 
 #[tokio::test]

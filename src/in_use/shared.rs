@@ -141,12 +141,11 @@ impl World {
             }
             return true;
         };
-        // What we did ourselves is no news.
+        // What we did ourselves is no news: a tag on what is in use, or one on its way out from what is not.
+        let in_use_now = in_use.protects(name, &kept);
+        let put = matches!(what, ImageChange::Pushed { .. }) && digest.as_ref() == Some(&kept);
         let parked = digest.as_ref() == Some(crate::aws::parking::digest());
-        let put = matches!(what, ImageChange::Pushed { .. })
-            && digest.as_ref() == Some(&kept)
-            && in_use.protects(name, &kept);
-        if !parked && !put {
+        if !(put && in_use_now || parked && !in_use_now) {
             in_use.doubt(name);
         }
         false

@@ -365,3 +365,25 @@ fn an_image_is_reported_before_a_promotion_brings_it_anywhere() -> Result<()> {
         Ok(())
     })
 }
+
+#[test]
+fn by_an_event_a_report_is_read_at_once_and_what_we_write_ourselves_is_no_news() -> Result<()> {
+    run(async |stage| {
+        // Whatever happens here within the hour, an event told of it.
+        let part = Hall::open_with(stage, "in-use-told", "1h").await?.part("told").await?;
+        part.listen().await?;
+        part.is_open().await?;
+        let digest = part.push("v1").await?;
+        part.publish("elsewhere", "2100-01-01T00:00:00Z", &[&digest]).await?;
+        part.has_tag(&digest).await?;
+        stage.aws.reset_calls(&part.scene.account, REGION).await?;
+        // What somebody else does to the tag is.
+        part.park(&in_use(&digest)).await?;
+        part.has_tag(&digest).await?;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let calls = part.scene.operators_calls().await?;
+        let count = |operation: &str| calls.get(operation).copied().unwrap_or_default();
+        ensure!(count("PutImage") == 1 && count("ListImages") == 1, "{calls:?}");
+        Ok(())
+    })
+}

@@ -41,8 +41,13 @@ impl Hall {
 
     /// One whose operator may be killed. It lasts as long as the stage.
     pub(super) async fn open(stage: &'static Stage, name: &str) -> Result<&'static Self> {
+        Self::open_with(stage, name, "10s").await
+    }
+
+    /// The same with an operator that looks each `interval`.
+    pub(super) async fn open_with(stage: &'static Stage, name: &str, interval: &str) -> Result<&'static Self> {
         let cluster = stage.bare_cluster(name).await?;
-        let args = ["--in-use-interval", "10s"];
+        let args = ["--in-use-interval", interval];
         let operator = stage.operator_with(name, cluster, OWNER, &args).await?;
         Ok(Box::leak(Box::new(Self {
             stage,
@@ -65,6 +70,7 @@ impl Hall {
         for more in [
             bed::in_use_rights(&scene.account, REGION)?,
             bed::promotion_rights(&scene.account, REGION)?,
+            bed::event_rights(&scene.account, REGION)?,
         ] {
             statements.extend(more["Statement"].as_array().cloned().unwrap_or_default());
         }
@@ -155,6 +161,30 @@ pub(super) struct Part {
 impl Part {
     pub(super) fn by(&self, digest: &str) -> String {
         format!("{}@{digest}", self.uri)
+    }
+
+    /// Has the Registry listen to a queue of events, for which it is looked at.
+    pub(super) async fn listen(&self) -> Result<()> {
+        let hidden = Duration::from_mins(5);
+        let queue = self
+            .scene
+            .stage
+            .aws
+            .event_queue(&self.scene.account, REGION, hidden)
+            .await?;
+        self.scene
+            .apply_registry(json!({ "events": { "queueUrl": queue.url } }))
+            .await?;
+        self.until("the queue to be read", async || {
+            let registry = self.scene.get("registry", &self.scene.name).await?;
+            ensure!(
+                registry["status"]["events"]["listening"] == true,
+                "{:#}",
+                registry["status"]
+            );
+            Ok(())
+        })
+        .await
     }
 
     pub(super) async fn push(&self, tag: &str) -> Result<String> {
