@@ -11,7 +11,7 @@ use serde_json::json;
 use self::hall::{Hall, INTERVAL, LIMIT, in_use};
 use crate::{
     ledger::PARKING,
-    support::{REGION, run},
+    support::{REGION, object, run},
 };
 
 #[test]
@@ -36,6 +36,59 @@ fn an_image_has_its_tag_while_a_pod_runs_it_and_outlives_the_tag() -> Result<()>
             again["status"]["inUse"]["protectedImages"] == 0,
             "{:#}",
             again["status"]
+        );
+        Ok(())
+    })
+}
+
+/// The tag is there before the policy, and the policy takes nothing that has one.
+#[test]
+fn what_runs_survives_a_policy_that_would_have_expired_it() -> Result<()> {
+    run(async |stage| {
+        let part = Hall::shared(stage).await?.part_with("cleaned", json!({})).await?;
+        let (scene, repository) = (&part.scene, &part.repository);
+        let runs = part.push("v1").await?;
+        let (old, new) = (part.push("v2").await?, part.push("v3").await?);
+        for digest in [&runs, &old] {
+            let age = bed::ImageAge::pushed(50);
+            stage
+                .aws
+                .age_image(&scene.account, REGION, repository, digest, age)
+                .await?;
+        }
+        part.pod("runner", &part.by(&runs)).await?;
+        let rule = json!({ "selection": { "tagStatus": "any", "countType": "sinceImagePushed", "countUnit": "days", "countNumber": 30 }, "action": { "type": "expire" } });
+        let spec = json!({ "repositorySelector": {}, "guard": { "mode": "Disabled" }, "rules": [rule] });
+        scene
+            .apply(&object("LifecyclePolicy", "all", Some(&scene.name), spec))
+            .await?;
+        let ecr = scene.ecr().await?;
+        eventually(LIMIT, "the policy", async || {
+            let put = ecr.get_lifecycle_policy().repository_name(repository).send().await?;
+            let text = put.lifecycle_policy_text().unwrap_or_default();
+            ensure!(text.contains("in-use."), "{text}");
+            Ok(())
+        })
+        .await?;
+        part.has_tag(&runs).await?;
+        let done = stage
+            .aws
+            .run_lifecycle(&scene.account, REGION, Some(repository), 0)
+            .await?;
+        ensure!(done.len() == 1 && done[0].digest == old, "{done:?}");
+        let images = part.images().await?;
+        ensure!(images.contains_key(&runs) && images.contains_key(&new), "{images:?}");
+        // A year later, too.
+        let done = stage
+            .aws
+            .run_lifecycle(&scene.account, REGION, Some(repository), 365)
+            .await?;
+        ensure!(done.len() == 1 && done[0].digest == new, "{done:?}");
+        let gone = stage.aws.departures(&scene.account, REGION).await?;
+        ensure!(
+            gone.iter()
+                .all(|gone| matches!(gone.cause, bed::DepartureCause::Lifecycle { .. })),
+            "{gone:?}"
         );
         Ok(())
     })
