@@ -1,5 +1,6 @@
 //! `cargo xtask demo`: the operator at work, told while it happens.
 
+mod cleanup;
 mod promotions;
 mod stage;
 mod steps;

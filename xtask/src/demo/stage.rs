@@ -17,7 +17,7 @@ pub(crate) const REGION: &str = "eu-west-1";
 pub(crate) const OTHER_ACCOUNT: &str = "444455556666";
 
 /// How long anything may take to become true.
-const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 /// Everything that was started. Dropped, it ends.
 #[derive(Debug)]
@@ -145,10 +145,14 @@ impl Stage {
 
     /// Applies a Repository of the namespace `team-a`.
     pub(crate) async fn apply(&self, name: &str, spec: &Value) -> Result<()> {
-        let manifest = repository("team-a", name, spec).to_string();
+        self.apply_manifest(&repository("team-a", name, spec)).await
+    }
+
+    /// Applies any object.
+    pub(crate) async fn apply_manifest(&self, manifest: &Value) -> Result<()> {
         let output = self
             .cluster
-            .kubectl_with_input(&["apply", "-f", "-"], &manifest)
+            .kubectl_with_input(&["apply", "-f", "-"], &manifest.to_string())
             .await?;
         output.checked().map(drop)
     }

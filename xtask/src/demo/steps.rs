@@ -7,9 +7,9 @@ use anyhow::{Result, ensure};
 use aws_sdk_ecr::types::{ImageIdentifier, ImageTagMutability, Repository, Tag};
 use serde_json::json;
 
-use super::promotions;
 use super::stage::{ACCOUNT, REGION, Stage, repository};
 use super::story::Story;
+use super::{cleanup, promotions};
 
 /// Tells the story, and puts what it plays on into `stage`. `None`: a step failed that later ones need.
 #[expect(clippy::too_many_lines, reason = "one story, told from its beginning to its end")]
@@ -135,6 +135,7 @@ pub(crate) async fn tell(story: &mut Story, stage: &mut Option<Stage>, program: 
             restarted(stage),
         )
         .await;
+    cleanup::tell(story, stage).await;
     promotions::tell(story, stage).await
 }
 
