@@ -1,6 +1,10 @@
 //! What the policies of the cluster want of a Repository: who comes first, and the document composed from its rules.
 
-use kube::{ResourceExt as _, core::DeserializeGuard};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::{
+    ResourceExt as _,
+    core::{DeserializeGuard, Selector},
+};
 
 use super::select::{Choice, Meant, PolicyName, Rank, Subject, choose};
 use crate::{
@@ -78,6 +82,9 @@ impl World {
             let DeserializeGuard(read) = guard.as_ref();
             match read {
                 Ok(policy) if policy.metadata.namespace == repository.metadata.namespace => {
+                    if !understood([policy.spec.repository_selector.as_ref()]) {
+                        return Err(PolicyName::Namespaced(policy.name_any()).to_string());
+                    }
                     let meant = Meant {
                         selector: policy.spec.repository_selector.as_ref(),
                         names: policy.spec.repository_names.as_deref(),
@@ -99,6 +106,13 @@ impl World {
         for guard in self.cluster_lifecycle_policies.state() {
             match &guard.0 {
                 Ok(policy) => {
+                    let selectors = [
+                        policy.spec.repository_selector.as_ref(),
+                        Some(&policy.spec.namespace_selector),
+                    ];
+                    if !understood(selectors) {
+                        return Err(PolicyName::Cluster(policy.name_any()).to_string());
+                    }
                     let meant = Meant {
                         selector: policy.spec.repository_selector.as_ref(),
                         names: policy.spec.repository_names.as_deref(),
@@ -176,6 +190,13 @@ impl World {
             Err(error) => held(by.clone(), Reason::Invalid, format!("{by}: {error}")),
         }
     }
+}
+
+/// Whether the selectors are ones that Kubernetes knows. The schema takes any operator, and one that is not known would
+/// select nothing.
+fn understood<const N: usize>(selectors: [Option<&LabelSelector>; N]) -> bool {
+    let mut given = selectors.into_iter().flatten();
+    given.all(|selector| Selector::try_from(selector.clone()).is_ok())
 }
 
 fn accepts(object: &impl kube::Resource) -> String {

@@ -46,6 +46,7 @@ async fn calls_are_counted_with_what_came_of_them() {
     let first = json!({
         "seq": 1, "operation": "CreateRepository", "account": ACCOUNT, "region": REGION,
         "principal": "arn:aws:iam::111122223333:user/admin", "outcome": "ok", "carriedOut": true, "repository": "app",
+        "images": [],
     });
     assert_eq!(calls["calls"][0], first);
     assert_eq!(calls["calls"][1]["outcome"], "RepositoryAlreadyExistsException");
