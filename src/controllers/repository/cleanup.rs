@@ -27,7 +27,7 @@ use crate::{
 const PREVIEW: Duration = Duration::from_secs(2);
 
 /// How soon it is looked again whether images in use have their tags; they say so themselves, too.
-const PROTECTION: Duration = Duration::from_secs(10);
+const PROTECTION: Duration = Duration::from_mins(1);
 
 /// How soon ECR is asked again for a preview while one of somebody else is under way.
 const FOREIGN: Duration = Duration::from_secs(5);

@@ -16,6 +16,7 @@ use crate::{
     control::managed::Look,
     controllers::registry::connection::Connection,
     document::lifecycle::Policy,
+    in_use::Protection,
 };
 
 /// Looks at the lifecycle policy of a repository that exists. `trusted`: everything else of it is as it was settled.
@@ -51,6 +52,11 @@ pub(in super::super) async fn look(
         return Ok(sight);
     }
     if sight.routine && is_answered(&sight.wish, &sight.recorded) && !adopted {
+        return Ok(sight);
+    }
+    let waits = !matches!(sight.protection, None | Some(Protection::Complete));
+    if sight.routine && waits && !adopted {
+        // Nothing can be put yet, so there is no need to know what is there.
         return Ok(sight);
     }
     let reads = match &sight.wish {
