@@ -1,14 +1,20 @@
 //! What ECR is asked about lifecycle policies. One function an operation.
 
 use aws_sdk_ecr::types::{
-    DescribeImagesFilter, ImageActionType, ImageStatusFilter, LifecyclePolicyPreviewStatus, TagStatus,
+    DescribeImagesFilter, ImageActionType, ImageDetail, ImageStatus, ImageStatusFilter, LifecyclePolicyPreviewStatus,
+    TagStatus,
 };
+use aws_smithy_types::DateTime;
+use jiff::Timestamp;
 
 use super::{
     client::{Ecr, PAGE, call},
     error::AwsError,
 };
-use crate::{api::names::RepositoryName, document::lifecycle::Action};
+use crate::{
+    api::names::RepositoryName,
+    document::lifecycle::{Action, Image},
+};
 
 /// A preview as far as it has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +111,7 @@ impl Ecr {
     pub(crate) async fn preview(&self, name: &RepositoryName) -> Result<Preview, AwsError> {
         const OPERATION: &str = "GetLifecyclePolicyPreview";
         let mut doomed = Vec::new();
+        let mut first: Option<String> = None;
         let mut token = None;
         loop {
             let request = self
@@ -127,6 +134,12 @@ impl Ecr {
                 Some(other) => return Ok(Preview::Ended(format!("ECR says {}", other.as_str()))),
                 None => return Err(AwsError::incomplete(OPERATION, "status")),
             }
+            let text = page
+                .lifecycle_policy_text
+                .ok_or_else(|| AwsError::incomplete(OPERATION, "lifecyclePolicyText"))?;
+            if *first.get_or_insert_with(|| text.clone()) != text {
+                return Ok(Preview::Ended("another one took its place while it was read".into()));
+            }
             for result in page.preview_results.unwrap_or_default() {
                 let action = match result.action.and_then(|action| action.r#type) {
                     Some(ImageActionType::Transition) => Action::Archive,
@@ -147,10 +160,35 @@ impl Ecr {
             }
             token = page.next_token;
             if token.is_none() {
-                let text = page
-                    .lifecycle_policy_text
-                    .ok_or_else(|| AwsError::incomplete(OPERATION, "lifecyclePolicyText"))?;
                 return Ok(Preview::Done { text, doomed });
+            }
+        }
+    }
+
+    /// All images of the repository as a policy is evaluated over them. Which images an index lists is not among what is
+    /// known: to read its manifest would count as a pull, by which policies tell what is used.
+    pub(crate) async fn images_by_age(&self, name: &RepositoryName) -> Result<Vec<Image>, AwsError> {
+        let mut images = Vec::new();
+        let mut token = None;
+        loop {
+            let filter = DescribeImagesFilter::builder()
+                .image_status(ImageStatusFilter::Any)
+                .build();
+            let request = self
+                .client
+                .describe_images()
+                .registry_id(self.registry_id.as_str())
+                .repository_name(name.as_str())
+                .filter(filter)
+                .max_results(PAGE)
+                .set_next_token(token);
+            let page = call!(self, read "DescribeImages", request)?;
+            for detail in page.image_details.unwrap_or_default() {
+                images.push(image(detail)?);
+            }
+            token = page.next_token;
+            if token.is_none() {
+                return Ok(images);
             }
         }
     }
@@ -190,4 +228,26 @@ impl Ecr {
             }
         }
     }
+}
+
+fn image(detail: ImageDetail) -> Result<Image, AwsError> {
+    let lacks = |what: &str| AwsError::incomplete("DescribeImages", what);
+    let is_archived = detail.image_status == Some(ImageStatus::Archived);
+    Ok(Image {
+        digest: detail.image_digest.ok_or_else(|| lacks("imageDigest"))?,
+        tags: detail.image_tags.unwrap_or_default(),
+        pushed_at: detail
+            .image_pushed_at
+            .and_then(time)
+            .ok_or_else(|| lacks("imagePushedAt"))?,
+        pulled_at: detail.last_recorded_pull_time.and_then(time),
+        archived_at: detail.last_archived_at.and_then(time).filter(|_| is_archived),
+        activated_at: detail.last_activated_at.and_then(time),
+        children: Vec::new(),
+        subject: detail.subject_manifest_digest,
+    })
+}
+
+fn time(time: DateTime) -> Option<Timestamp> {
+    Timestamp::from_millisecond(time.to_millis().ok()?).ok()
 }

@@ -74,9 +74,9 @@ pub(super) struct Args {
           value_parser = |text: &str| duration(text, 1, 3_600))]
     inventory_interval: Duration,
 
-    /// How often is looked which images are in use: what this cluster runs, and what other clusters have reported. 10s to 1h.
+    /// How often is looked which images are in use: what this cluster runs, and what other clusters have reported. 5s to 1h.
     #[arg(long, env = "ECR_OPERATOR_IN_USE_INTERVAL", value_name = "TIME", default_value = "5m",
-          value_parser = |text: &str| duration(text, 10, 3_600))]
+          value_parser = |text: &str| duration(text, 5, 3_600))]
     in_use_interval: Duration,
 
     /// How often each object is checked in full, its policy and tags included. 1m to 7d.

@@ -157,7 +157,18 @@ pub(crate) trait Managed:
     fn headline(steps: &[Self::Step]) -> &'static str;
 
     /// How soon to look again after a verdict, where the kind has a rhythm of its own.
-    fn rhythm(&self, references: &Self::References) -> Option<Duration>;
+    fn rhythm(&self, references: &Self::References, outcome: &Result<Verdict>) -> Option<Duration>;
+
+    /// Whether the world was looked at, rather than only found to be shut.
+    fn is_a_look(_: &Self::Observed) -> bool {
+        true
+    }
+
+    /// The status as it must stand before these steps are taken, where something has to be known of them even if no answer
+    /// ever comes.
+    fn to_record(&self, _: &[Self::Step]) -> Option<Self::Status> {
+        None
+    }
 
     /// The object was seen by the watch, whatever changed of it.
     fn seen(&self, _ctx: &Context<Self::World>) {}
@@ -257,10 +268,18 @@ async fn run<K: Managed>(object: K, ctx: &Context<K::World>) -> (Action, Reason)
         (Ok(_), Err(error)) | (Err(error), _) => Err(error),
     };
     // A look that did not come to an end has not answered the doubt.
-    if doubted && !matches!(outcome, Ok(Verdict::Settled { .. } | Verdict::Observed { .. })) {
+    let looked = match &outcome {
+        Ok(Verdict::Settled { .. } | Verdict::Observed { .. }) => true,
+        Ok(Verdict::Waiting { .. } | Verdict::Blocked { .. }) => seen.as_ref().is_some_and(K::is_a_look),
+        Ok(Verdict::Suspended { .. } | Verdict::NotYet { .. }) | Err(_) => false,
+    };
+    if doubted && !looked {
         ctx.memory.doubt(&uid);
     }
-    let rhythm = run.object.rhythm(&references);
+    if looked && run.look != Look::Routine {
+        ctx.memory.checked(&uid, ctx.check_interval, now);
+    }
+    let rhythm = run.object.rhythm(&references, &outcome);
     next(&run, ctx, &uid, &outcome, rhythm)
 }
 
@@ -293,10 +312,7 @@ fn next<K: Managed>(
     match outcome {
         Ok(verdict @ (Verdict::Settled { .. } | Verdict::Observed { .. })) => {
             ctx.memory.succeeded(uid);
-            let turn = match run.look {
-                Look::Full | Look::Asked => ctx.memory.checked(uid, ctx.check_interval, now),
-                Look::Routine => ctx.memory.until_turn(uid, ctx.check_interval, now),
-            };
+            let turn = ctx.memory.until_turn(uid, ctx.check_interval, now);
             (Action::requeue(rhythm.unwrap_or(turn)), verdict.reason())
         }
         Ok(Verdict::Suspended { .. }) => (Action::await_change(), Reason::Suspended),
@@ -360,6 +376,9 @@ impl<K: Managed> Run<K> {
                 self.warnings = plan.warnings;
                 return (Some(seen), Ok(plan.verdict));
             }
+            if let Err(error) = self.record(&plan.steps).await {
+                return (Some(seen), Err(error));
+            }
             left = plan
                 .steps
                 .iter()
@@ -409,6 +428,16 @@ impl<K: Managed> Run<K> {
     async fn hold(&mut self, holds: bool) -> Result<()> {
         if self.goal == Goal::Present && holds && !finalizer::is_on(&self.object) {
             self.object = finalizer::put_on(&self.api, &self.object).await?;
+        }
+        Ok(())
+    }
+
+    /// What has to be known of the steps is on record before they are taken.
+    async fn record(&mut self, steps: &[K::Step]) -> Result<()> {
+        if let Some(status) = self.object.to_record(steps)
+            && self.object.status() != Some(&status)
+        {
+            self.object = self.write_status(&status).await?;
         }
         Ok(())
     }
@@ -477,12 +506,12 @@ impl<K: Managed> Run<K> {
         if new == old || (self.goal == Goal::Absent && settled) {
             return Ok(());
         }
-        self.write_status(&new).await
+        self.write_status(&new).await.map(drop)
     }
 
     /// One full status by server-side apply. The uid keeps it from landing on a successor of the same name, the
     /// resourceVersion from speaking of an object that was edited meanwhile.
-    async fn write_status(&self, status: &K::Status) -> Result<()> {
+    async fn write_status(&self, status: &K::Status) -> Result<K> {
         let body = json!({
             "apiVersion": K::api_version(&()),
             "kind": K::kind(&()),
@@ -494,7 +523,6 @@ impl<K: Managed> Run<K> {
         self.api
             .patch_status(&name, &params, &Patch::Apply(body))
             .await
-            .map(drop)
             .map_err(Error::kube("write the status"))
     }
 }

@@ -79,7 +79,6 @@ pub(crate) struct InUse {
 
 #[derive(Debug, Default)]
 struct State {
-    asked: HashMap<RepositoryName, bool>,
     kept: HashMap<RepositoryName, Kept>,
     /// This cluster's report as it is in ECR; `None` while it is not known.
     report: Option<Report>,
@@ -100,11 +99,9 @@ struct State {
 
 /// What lifecycle policies ask.
 impl InUse {
-    /// Says whether the images in use of a repository are to be kept from clean-up. Where they no longer are, their tags
-    /// stay.
-    pub(crate) fn request(&self, repository: &RepositoryName, wanted: bool) {
-        let before = self.with(|state| state.asked.insert(repository.clone(), wanted));
-        if before != Some(wanted) {
+    /// The repository asks for its images in use to be kept; the first time is acted on at once.
+    pub(crate) fn wake(&self, repository: &RepositoryName) {
+        if !self.with(|state| state.kept.contains_key(repository)) {
             self.keep.notify_one();
         }
     }
@@ -128,6 +125,18 @@ impl InUse {
 }
 
 impl InUse {
+    /// For a plan, which protects nothing: the operator sees to it that images in use have their tags before it puts a policy.
+    pub(crate) fn take_for_protected(&self, repository: &RepositoryName) {
+        let kept = Kept {
+            protection: Protection::Complete,
+            digests: HashSet::new(),
+            tags: HashSet::new(),
+            tagged: 0,
+            cannot_release: None,
+        };
+        self.keeps(repository, kept);
+    }
+
     /// Whether the image is in use, or has a tag that says so.
     pub(crate) fn protects(&self, repository: &RepositoryName, digest: &Digest) -> bool {
         self.with(|state| {
@@ -202,14 +211,14 @@ impl InUse {
 
     /// Looks at a repository are to begin from what ECR says.
     pub(crate) fn doubt(&self, repository: &RepositoryName) {
-        let asked = self.with(|state| {
-            let asked = state.asked.get(repository) == Some(&true) || state.kept.contains_key(repository);
-            if asked {
+        let is_kept = self.with(|state| {
+            let is_kept = state.kept.contains_key(repository);
+            if is_kept {
                 state.doubted.insert(repository.clone());
             }
-            asked
+            is_kept
         });
-        if asked {
+        if is_kept {
             self.keep.notify_one();
         }
     }
@@ -223,13 +232,6 @@ impl InUse {
     /// Whether a report names the tag, so that it matters where it goes.
     pub(crate) fn follows(&self, repository: &RepositoryName, tag: &Tag) -> bool {
         self.with(|state| state.kept.get(repository).is_some_and(|kept| kept.tags.contains(tag)))
-    }
-
-    pub(super) fn asked(&self) -> Vec<RepositoryName> {
-        self.with(|state| {
-            let wanted = state.asked.iter().filter(|(_, wanted)| **wanted);
-            wanted.map(|(name, _)| name.clone()).collect()
-        })
     }
 
     pub(super) fn take_news(&self) -> bool {

@@ -109,12 +109,3 @@ fn it_is_told_once_that_a_protection_became_complete() {
     assert!(in_use.protects(&app(), &digest(1)), "its tag is still there");
     assert!(in_use.keeps(&app(), kept(Protection::Complete)));
 }
-
-#[test]
-fn a_repository_asks_until_it_says_that_it_does_not() {
-    let in_use = InUse::default();
-    in_use.request(&app(), true);
-    assert_eq!(in_use.asked(), [app()]);
-    in_use.request(&app(), false);
-    assert!(in_use.asked().is_empty());
-}

@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::{Resource as _, runtime::reflector::ObjectRef};
 
 use super::{
+    asks::asks,
     protect::{self, Survey},
     shared::repository,
     shelf::Shelf,
@@ -22,7 +23,6 @@ use crate::{
         Registry,
         names::RepositoryName,
         registry::{InUse as Settings, InUseStatus},
-        repository::DeletionPolicy,
     },
     aws::error::{AwsError, Fault},
     control::{context::Context, events::News},
@@ -67,7 +67,8 @@ impl Keeper {
         let interval = world.in_use.interval;
         let Some(reports) = repository() else { return interval };
         if connection.standing() != Some(Standing::Managing) {
-            in_use.is_blind(&in_use.asked(), "this cluster does not manage the registry");
+            let asked = asked(world, name, connection);
+            in_use.is_blind(&asked, "this cluster does not manage the registry");
             return interval;
         }
         let Some(registry) = registry(world, name) else {
@@ -300,16 +301,12 @@ fn registry(world: &World, name: &str) -> Option<Registry> {
     world.registries.get(&ObjectRef::new(name))?.0.as_ref().ok().cloned()
 }
 
-/// The repositories whose images in use are to be protected: those that asked, and those whose images may go with them.
+/// The repositories of the registry that ask for their images in use to be kept.
 fn asked(world: &World, registry: &str, connection: &Connection) -> Vec<RepositoryName> {
-    let mut asked = connection.in_use.asked();
+    let mut asked = Vec::new();
     for guard in world.repositories.state() {
         let Ok(repository) = &guard.0 else { continue };
-        let spec = &repository.spec;
-        if spec.registry_ref.name != registry
-            || spec.deletion_policy != DeletionPolicy::DeleteWithImages
-            || spec.suspend
-        {
+        if repository.spec.registry_ref.name != registry || !asks(repository) {
             continue;
         }
         // Only what its object was seen to be settled with: another's repository is not touched.
@@ -325,7 +322,7 @@ fn asked(world: &World, registry: &str, connection: &Connection) -> Vec<Reposito
             asked.push(name);
         }
     }
-    asked.retain(|name| !name.is_reserved() && connection.inventory.get(name).is_some());
+    asked.retain(|name| !name.is_reserved());
     asked.sort_unstable();
     asked.dedup();
     asked

@@ -28,16 +28,20 @@ const KINDS: [(&str, &str, &str); 7] = [
 pub(super) async fn collect(world: &World) -> (Collection, bool) {
     let mut collection = Collection::default();
     let mut complete = true;
-    for (group, kind, plural) in KINDS {
-        let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, "v1", kind), plural);
-        if let Err(error) = list(&world.client, &resource, &mut collection).await {
-            tracing::warn!(kind, %error, "not all images in use are known: nothing is taken out of the report");
-            complete = false;
-        }
+    for (kind, error) in workloads(&world.client, &mut collection).await {
+        tracing::warn!(kind, %error, "not all images in use are known: nothing is taken out of the report");
+        complete = false;
     }
     for guard in world.promotions.state() {
-        let Ok(promotion) = &guard.0 else { continue };
+        let Ok(promotion) = &guard.0 else {
+            tracing::warn!("a promotion cannot be read: nothing is taken out of the report of images in use");
+            complete = false;
+            continue;
+        };
         let digests = of_promotion(promotion);
+        if !digests.is_empty() && !world.knows_places_of(promotion) {
+            complete = false;
+        }
         for (registry, repository) in world.repositories_of(promotion) {
             let Some(connection) = world.connection(&registry) else {
                 continue;
@@ -49,6 +53,18 @@ pub(super) async fn collect(world: &World) -> (Collection, bool) {
         }
     }
     (collection, complete)
+}
+
+/// Takes up what runs images, or would; gives the kinds that could not be read to their end.
+pub(super) async fn workloads(client: &Client, collection: &mut Collection) -> Vec<(&'static str, kube::Error)> {
+    let mut unread = Vec::new();
+    for (group, kind, plural) in KINDS {
+        let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, "v1", kind), plural);
+        if let Err(error) = list(client, &resource, collection).await {
+            unread.push((kind, error));
+        }
+    }
+    unread
 }
 
 async fn list(client: &Client, resource: &ApiResource, collection: &mut Collection) -> Result<(), kube::Error> {

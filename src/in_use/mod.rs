@@ -2,6 +2,7 @@
 //! image, so that no clean-up takes it away. docs/decisions/0013-in-use.md says how that could destroy something, and what
 //! stands against it.
 
+mod asks;
 mod collect;
 mod handle;
 mod indexes;
@@ -13,12 +14,16 @@ pub(crate) mod report;
 mod shared;
 mod shelf;
 mod shown;
+mod snapshot;
 mod tags;
 pub(crate) mod task;
 mod usage;
 
 pub(crate) use self::handle::Protection;
 pub(crate) use self::{
+    asks::asks,
     handle::{Ensured, InUse},
     shared::{Shared, repository},
+    snapshot::{Snapshot, snapshot},
+    usage::Uses,
 };

@@ -83,8 +83,12 @@ impl Publisher<'_> {
                 Err(why) => return self.failed(why),
             },
         };
-        let report = self.compose(&tag, collected);
         let last = in_use.report();
+        if !collected.complete && last.is_none() {
+            // Taken for the whole, it would let go of what is missing in it.
+            return self.failed("not all that this cluster uses could be listed, see the log".into());
+        }
+        let report = self.compose(&tag, collected);
         let is_known = last
             .is_some_and(|last| last.says_the_same(&report) && report.published.duration_since(last.published) < DAILY);
         if is_known {

@@ -20,7 +20,8 @@ use crate::{
 /// The reports as they were last read.
 #[derive(Debug, Default)]
 pub(super) struct Shelf {
-    readings: BTreeMap<Tag, (Digest, Reading)>,
+    /// With the digest that was read; none where it went meanwhile, so that it is read again should it come back.
+    readings: BTreeMap<Tag, (Option<Digest>, Reading)>,
     read: Option<Instant>,
     cleans_up: bool,
 }
@@ -90,14 +91,21 @@ impl Shelf {
         }
         self.readings.retain(|tag, _| there.contains_key(tag));
         for (tag, digest) in there {
-            if tag.as_str() == own || self.readings.get(&tag).is_some_and(|(known, _)| *known == digest) {
+            if tag.as_str() == own
+                || self
+                    .readings
+                    .get(&tag)
+                    .is_some_and(|(known, _)| known.as_ref() == Some(&digest))
+            {
                 continue;
             }
             let before = match self.readings.remove(&tag) {
                 Some((_, Reading::Read(report) | Reading::Unreadable(_, Some(report)))) => Some(report),
                 _ => None,
             };
-            let reading = match connection.ecr.manifest(reports, &digest).await? {
+            let manifest = connection.ecr.manifest(reports, &digest).await?;
+            let read = manifest.is_some().then_some(digest);
+            let reading = match manifest {
                 Some((_, bytes)) => match Report::decode(&tag, &bytes) {
                     Ok(report) => Reading::Read(report),
                     Err(error) => {
@@ -107,14 +115,14 @@ impl Shelf {
                 },
                 None => Reading::Unreadable("it went while it was read".into(), before),
             };
-            self.readings.insert(tag, (digest, reading));
+            self.readings.insert(tag, (read, reading));
         }
         Ok(())
     }
 }
 
 /// The reports that are there, by their tags.
-async fn tags_of(ecr: &Ecr, reports: &RepositoryName) -> Result<BTreeMap<Tag, Digest>, AwsError> {
+pub(super) async fn tags_of(ecr: &Ecr, reports: &RepositoryName) -> Result<BTreeMap<Tag, Digest>, AwsError> {
     let mut there = BTreeMap::new();
     let mut token = None;
     loop {

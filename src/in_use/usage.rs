@@ -23,6 +23,12 @@ impl Uses {
         self.digests.len() + self.tags.len()
     }
 
+    /// Whether an image is among them, by its digest or one of its tags.
+    pub(crate) fn include(&self, digest: &str, tags: &[String]) -> bool {
+        self.digests.iter().any(|used| used.as_str() == digest)
+            || self.tags.iter().any(|used| tags.iter().any(|tag| tag == used.as_str()))
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -5,13 +5,13 @@ mod hall;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use bed::{Effect, Fault, eventually};
+use bed::{Effect, Fault, eventually, throughout};
 use serde_json::json;
 
 use self::hall::{Hall, INTERVAL, LIMIT, in_use};
 use crate::{
     ledger::PARKING,
-    support::{REGION, object, run},
+    support::{REGION, run},
 };
 
 #[test]
@@ -57,19 +57,8 @@ fn what_runs_survives_a_policy_that_would_have_expired_it() -> Result<()> {
                 .await?;
         }
         part.pod("runner", &part.by(&runs)).await?;
-        let rule = json!({ "selection": { "tagStatus": "any", "countType": "sinceImagePushed", "countUnit": "days", "countNumber": 30 }, "action": { "type": "expire" } });
-        let spec = json!({ "repositorySelector": {}, "guard": { "mode": "Disabled" }, "rules": [rule] });
-        scene
-            .apply(&object("LifecyclePolicy", "all", Some(&scene.name), spec))
-            .await?;
-        let ecr = scene.ecr().await?;
-        eventually(LIMIT, "the policy", async || {
-            let put = ecr.get_lifecycle_policy().repository_name(repository).send().await?;
-            let text = put.lifecycle_policy_text().unwrap_or_default();
-            ensure!(text.contains("in-use."), "{text}");
-            Ok(())
-        })
-        .await?;
+        part.cleaned_by("all").await?;
+        part.is_cleaned().await?;
         part.has_tag(&runs).await?;
         let done = stage
             .aws
@@ -91,6 +80,58 @@ fn what_runs_survives_a_policy_that_would_have_expired_it() -> Result<()> {
             "{gone:?}"
         );
         Ok(())
+    })
+}
+
+/// A policy in force goes on whatever becomes of the objects that asked for it.
+#[test]
+fn what_comes_to_run_is_kept_while_the_policy_is_held_up_and_the_repository_suspended() -> Result<()> {
+    run(async |stage| {
+        let part = Hall::shared(stage).await?.part_with("held-up", json!({})).await?;
+        let scene = &part.scene;
+        part.cleaned_by("one").await?;
+        part.is_cleaned().await?;
+        part.cleaned_by("two").await?;
+        part.is("Conflict").await?;
+        let first = part.push("v1").await?;
+        part.pod("first", &part.by(&first)).await?;
+        part.has_tag(&first).await?;
+        scene
+            .apply(&scene.repository("web", json!({ "suspend": true })))
+            .await?;
+        part.is("Suspended").await?;
+        let second = part.push("v2").await?;
+        part.pod("second", &part.by(&second)).await?;
+        part.has_tag(&second).await?;
+        part.is_cleaned().await
+    })
+}
+
+#[test]
+fn a_policy_that_would_take_an_image_whose_tag_is_gone_is_off_until_the_image_has_it_again() -> Result<()> {
+    run(async |stage| {
+        let part = Hall::shared(stage).await?.part_with("taken-off", json!({})).await?;
+        let (scene, repository) = (&part.scene, &part.repository);
+        let runs = part.push("v1").await?;
+        let age = bed::ImageAge::pushed(50);
+        stage
+            .aws
+            .age_image(&scene.account, REGION, repository, &runs, age)
+            .await?;
+        part.pod("runner", &part.by(&runs)).await?;
+        part.cleaned_by("all").await?;
+        part.is_cleaned().await?;
+        part.has_tag(&runs).await?;
+        part.untag(&in_use(&runs)).await?;
+        scene.look_now("web").await?;
+        eventually(LIMIT, "the policy to be taken off", async || {
+            ensure!(part.made("DeleteLifecyclePolicy").await? == 1);
+            Ok(())
+        })
+        .await?;
+        part.has_tag(&runs).await?;
+        part.is_cleaned().await?;
+        part.is("Settled").await
     })
 }
 
@@ -239,16 +280,15 @@ fn a_tag_that_somebody_moved_removed_or_parked_harms_no_image() -> Result<()> {
             Ok(())
         })
         .await?;
-        tokio::time::sleep(INTERVAL * 3).await;
-        let images = moved.images().await?;
-        ensure!(
-            images[&other] == [in_use(&digests[0])],
-            "what somebody did is theirs: {images:?}"
-        );
-        for (part, digest) in [&moved, &removed, &parked].into_iter().zip(&digests) {
-            ensure!(part.images().await?.contains_key(digest));
-        }
-        Ok(())
+        throughout(INTERVAL * 3, "what somebody did", async || {
+            let images = moved.images().await?;
+            ensure!(images[&other] == [in_use(&digests[0])], "{images:?}");
+            for (part, digest) in [&moved, &removed, &parked].into_iter().zip(&digests) {
+                ensure!(part.images().await?.contains_key(digest), "{digest} is gone");
+            }
+            Ok(())
+        })
+        .await
     })
 }
 
@@ -280,8 +320,11 @@ fn what_another_cluster_reports_is_in_use_until_its_report_says_otherwise() -> R
         part.says("elsewhere cannot be read").await?;
         part.delete_report("elsewhere").await?;
         part.says("report of cluster elsewhere is gone").await?;
-        tokio::time::sleep(INTERVAL * 2).await;
-        ensure!(part.is_tagged(&digest).await?, "released while a report was missing");
+        throughout(INTERVAL * 2, "the tag", async || {
+            ensure!(part.is_tagged(&digest).await?, "a release while a report was missing");
+            Ok(())
+        })
+        .await?;
         part.publish("elsewhere", "2100-01-01T00:00:00Z", &[]).await?;
         part.lost_tag(&digest).await?;
         ensure!(part.images().await?.contains_key(&digest));
@@ -329,10 +372,13 @@ fn a_restart_publishes_nothing_and_rest_costs_little() -> Result<()> {
         stage.aws.reset_calls(&part.scene.account, REGION).await?;
         hall.operator.restart().await?;
         let intervals = 3;
-        tokio::time::sleep(INTERVAL * intervals + Duration::from_secs(2)).await;
+        throughout(INTERVAL * intervals + Duration::from_secs(2), "rest", async || {
+            ensure!(part.made("PutImage").await? == 0, "PutImage");
+            Ok(())
+        })
+        .await?;
         let mut calls = part.scene.operators_calls().await?;
         calls.retain(|operation, _| !operation.starts_with("sts:") && operation != "DescribeRepositories");
-        ensure!(!calls.contains_key("PutImage"), "{calls:?}");
         let lists = calls.get("ListImages").copied().unwrap_or_default();
         ensure!(lists <= intervals as usize + 3, "{calls:?}");
         let total: usize = calls.values().sum();
@@ -347,11 +393,13 @@ fn where_nobody_asks_nothing_is_written_or_read() -> Result<()> {
         let part = Hall::shared(stage).await?.part_with("unasked", json!({})).await?;
         part.push("v1").await?;
         stage.aws.reset_calls(&part.scene.account, REGION).await?;
-        tokio::time::sleep(INTERVAL * 2).await;
-        let mut calls = part.scene.operators_calls().await?;
-        calls.retain(|operation, _| !operation.starts_with("sts:") && operation != "DescribeRepositories");
-        ensure!(calls.is_empty(), "{calls:?}");
-        Ok(())
+        throughout(INTERVAL * 2, "rest", async || {
+            let mut calls = part.scene.operators_calls().await?;
+            calls.retain(|operation, _| !operation.starts_with("sts:") && operation != "DescribeRepositories");
+            ensure!(calls.is_empty(), "{calls:?}");
+            Ok(())
+        })
+        .await
     })
 }
 
@@ -371,9 +419,11 @@ fn an_immutable_repository_keeps_its_tags_and_says_so() -> Result<()> {
         part.says("no image is released").await?;
         part.delete("pod", "runner").await?;
         part.unreported(&digest).await?;
-        tokio::time::sleep(INTERVAL * 2).await;
-        ensure!(part.is_tagged(&digest).await?);
-        Ok(())
+        throughout(INTERVAL * 2, "the tag", async || {
+            ensure!(part.is_tagged(&digest).await?, "none");
+            Ok(())
+        })
+        .await
     })
 }
 
@@ -433,10 +483,11 @@ fn by_an_event_a_report_is_read_at_once_and_what_we_write_ourselves_is_no_news()
         // What somebody else does to the tag is.
         part.park(&in_use(&digest)).await?;
         part.has_tag(&digest).await?;
-        tokio::time::sleep(Duration::from_secs(5)).await;
-        let calls = part.scene.operators_calls().await?;
-        let count = |operation: &str| calls.get(operation).copied().unwrap_or_default();
-        ensure!(count("PutImage") == 1 && count("ListImages") == 1, "{calls:?}");
-        Ok(())
+        throughout(Duration::from_secs(5), "rest", async || {
+            let (puts, lists) = (part.made("PutImage").await?, part.made("ListImages").await?);
+            ensure!((puts, lists) == (1, 1), "PutImage {puts}, ListImages {lists}");
+            Ok(())
+        })
+        .await
     })
 }

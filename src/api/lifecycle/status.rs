@@ -122,6 +122,16 @@ pub struct AppliedLifecycle {
     #[schemars(length(max = 64))]
     pub put: String,
 
+    /// A digest of the document that is about to be put, written before it is: should the answer be lost, it is known as this
+    /// object's own. At most 64 characters. Default: empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub putting: String,
+
+    /// Whether images in use keep a tag: a document with the rules that heed it is in force, or about to be. Default: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub protects: bool,
+
     /// A digest of what was asked for when `reason` was found: the document, the mode, the guard, what was accepted. While
     /// it is unchanged, nothing is looked at before the next full check. At most 64 characters. Default: empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -85,12 +85,7 @@ impl World {
                     if !understood([policy.spec.repository_selector.as_ref()]) {
                         return Err(PolicyName::Namespaced(policy.name_any()).to_string());
                     }
-                    let meant = Meant {
-                        selector: policy.spec.repository_selector.as_ref(),
-                        names: policy.spec.repository_names.as_deref(),
-                        namespaces: None,
-                    };
-                    found.extend(meant.rank(subject).map(|rank| Meaning {
+                    found.extend(Meant::of(policy).rank(subject).map(|rank| Meaning {
                         rank,
                         name: PolicyName::Namespaced(policy.name_any()),
                         cleanup: policy.spec.cleanup.clone(),
@@ -113,12 +108,7 @@ impl World {
                     if !understood(selectors) {
                         return Err(PolicyName::Cluster(policy.name_any()).to_string());
                     }
-                    let meant = Meant {
-                        selector: policy.spec.repository_selector.as_ref(),
-                        names: policy.spec.repository_names.as_deref(),
-                        namespaces: Some(&policy.spec.namespace_selector),
-                    };
-                    found.extend(meant.rank(subject).map(|rank| Meaning {
+                    found.extend(Meant::of_cluster(policy).rank(subject).map(|rank| Meaning {
                         rank,
                         name: PolicyName::Cluster(policy.name_any()),
                         cleanup: policy.spec.cleanup.clone(),

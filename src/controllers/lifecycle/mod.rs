@@ -28,7 +28,7 @@ use crate::{
         context::Context,
         error::Result,
         managed::{Look, Managed, Told},
-        plan::{Goal, Plan},
+        plan::{Goal, Plan, Verdict},
     },
 };
 
@@ -142,7 +142,7 @@ macro_rules! reports {
                 "Updated"
             }
 
-            fn rhythm(&self, _: &Tally) -> Option<Duration> {
+            fn rhythm(&self, _: &Tally, _: &Result<Verdict>) -> Option<Duration> {
                 Some(RHYTHM)
             }
 

@@ -7,7 +7,10 @@ use std::{cmp::Ordering, collections::BTreeMap, fmt};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use crate::{api::names::RepositoryName, controllers::repository::gate::selects};
+use crate::{
+    api::{ClusterLifecyclePolicy, LifecyclePolicy, names::RepositoryName},
+    controllers::repository::gate::selects,
+};
 
 /// Labels of an object.
 type Labels = BTreeMap<String, String>;
@@ -53,6 +56,24 @@ pub(crate) struct Subject<'a> {
     pub labels: &'a Labels,
     /// The labels of its namespace; none where it does not exist.
     pub namespace: Option<&'a Labels>,
+}
+
+impl<'a> Meant<'a> {
+    pub(crate) fn of(policy: &'a LifecyclePolicy) -> Self {
+        Self {
+            selector: policy.spec.repository_selector.as_ref(),
+            names: policy.spec.repository_names.as_deref(),
+            namespaces: None,
+        }
+    }
+
+    pub(crate) fn of_cluster(policy: &'a ClusterLifecyclePolicy) -> Self {
+        Self {
+            selector: policy.spec.repository_selector.as_ref(),
+            names: policy.spec.repository_names.as_deref(),
+            namespaces: Some(&policy.spec.namespace_selector),
+        }
+    }
 }
 
 impl Meant<'_> {

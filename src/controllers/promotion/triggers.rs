@@ -150,6 +150,29 @@ impl World {
         })
     }
 
+    /// Whether every place of a promotion is known that exists. What reads from a Repository that cannot be read, or from a
+    /// registry that was not looked at yet, is not; what names one that is gone names nothing.
+    pub(crate) fn knows_places_of(&self, promotion: &ImagePromotion) -> bool {
+        let namespace = promotion.metadata.namespace.as_deref().unwrap_or_default();
+        let connected = |registry: &str| {
+            let exists = self.registries.get(&ObjectRef::new(registry)).is_some();
+            !exists || self.connection(registry).is_some()
+        };
+        Wanted::of(promotion).all(|wanted| match wanted.repository_ref {
+            None => wanted.by_name().is_none_or(|(registry, _)| connected(&registry)),
+            Some(reference) => {
+                let reference = ObjectRef::<DeserializeGuard<Repository>>::new(&reference.name).within(namespace);
+                match self.repositories.get(&reference) {
+                    None => true,
+                    Some(guard) => {
+                        let repository = guard.0.as_ref().ok();
+                        repository.is_some_and(|repository| connected(&repository.spec.registry_ref.name))
+                    }
+                }
+            }
+        })
+    }
+
     /// A promotion has found an image good: those that wait for it look again.
     pub(super) fn tell_followers(&self, promotion: &ImagePromotion) {
         let (namespace, name) = (promotion.namespace(), promotion.name_any());

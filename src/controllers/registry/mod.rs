@@ -237,7 +237,7 @@ impl Managed for Registry {
     }
 
     /// Up to a tenth early, so that registries spread out and a change is still noticed within the interval.
-    fn rhythm(&self, references: &References) -> Option<Duration> {
+    fn rhythm(&self, references: &References, _: &Result<Verdict>) -> Option<Duration> {
         Some(references.interval.mul_f64(0.9 + 0.1 * fastrand::f64()))
     }
 

@@ -6,9 +6,12 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::api::names::RepositoryName;
+
+/// An older preview is not believed: images have come since.
+const VALID: SignedDuration = SignedDuration::from_mins(15);
 
 /// The previews that were started and not read to their end. It may be lost: then they are started again.
 #[derive(Debug, Default)]
@@ -23,13 +26,43 @@ impl Previews {
             .insert(name.clone(), (mark, at));
     }
 
-    /// When the preview of the document with this mark was started, if that was the last one.
-    pub(crate) fn started(&self, name: &RepositoryName, mark: &str) -> Option<Timestamp> {
+    /// When the preview of the document with this mark was started, if that was the last one, and not too long ago.
+    pub(crate) fn started(&self, name: &RepositoryName, mark: &str, now: Timestamp) -> Option<Timestamp> {
         let started = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        started.get(name).filter(|(of, _)| of == mark).map(|(_, at)| *at)
+        let (_, at) = started.get(name).filter(|(of, _)| of == mark)?;
+        (now.duration_since(*at) < VALID).then_some(*at)
+    }
+
+    /// Whether one was started for the repository and not read to its end.
+    pub(crate) fn is_pending(&self, name: &RepositoryName) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(name)
     }
 
     pub(crate) fn forget(&self, name: &RepositoryName) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_preview_is_ours_and_only_while_it_is_young() {
+        let (previews, name) = (Previews::default(), "team/web".parse().unwrap());
+        let now = Timestamp::UNIX_EPOCH;
+        previews.note(&name, "one".into(), now);
+        assert_eq!(
+            previews.started(&name, "one", now + SignedDuration::from_mins(14)),
+            Some(now)
+        );
+        assert_eq!(
+            previews.started(&name, "one", now + SignedDuration::from_mins(15)),
+            None
+        );
+        previews.note(&name, "two".into(), now);
+        assert_eq!(previews.started(&name, "one", now), None);
+        previews.forget(&name);
+        assert!(!previews.is_pending(&name));
     }
 }

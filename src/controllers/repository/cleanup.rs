@@ -4,39 +4,36 @@
 //! `docs/decisions/0014-lifecycle-policies.md`.
 
 mod look;
+mod outcome;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
 
-use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
-pub(super) use look::{change, look};
+pub(super) use look::{About, change, look};
+pub(crate) use outcome::{Limits, Outcome};
 
-use super::plan::Step;
+pub(super) use told::{observed, told};
+
+use super::step::Step;
 use crate::{
-    api::lifecycle::{AppliedLifecycle, Cleanup, CleanupMode, DoomedImage, GuardMode, LifecyclePreview},
-    aws::lifecycle::{Listed, Stock},
-    control::{events::cut, plan::Verdict, reason::Reason},
+    api::lifecycle::{AppliedLifecycle, CleanupMode},
+    control::{plan::Verdict, reason::Reason},
     document::lifecycle::{Action, Policy},
     in_use::Protection,
 };
 
 /// How soon ECR is asked again how far a preview has come.
-const PREVIEW: Duration = Duration::from_secs(2);
+pub(super) const PREVIEW: Duration = Duration::from_secs(2);
 
 /// How soon it is looked again whether images in use have their tags; they say so themselves, too.
 const PROTECTION: Duration = Duration::from_mins(1);
 
 /// How soon ECR is asked again for a preview while one of somebody else is under way.
 const FOREIGN: Duration = Duration::from_secs(5);
-
-/// How many per cent of a repository's images may go where a policy sets no limit.
-const USUAL_PERCENT: u32 = 20;
-
-/// The most images that a status shows.
-const EXAMPLES: usize = 10;
 
 /// What is wanted of the lifecycle policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,13 +64,6 @@ pub(crate) struct Claim {
     pub accepted: BTreeSet<String>,
 }
 
-/// How much may go at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Limits {
-    pub images: Option<u32>,
-    pub percent: Option<u32>,
-}
-
 /// What is in force, as far as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Live {
@@ -95,16 +85,6 @@ pub(crate) enum Foreseen {
     Foreign,
     Failed(String),
     Yes(Outcome),
-}
-
-/// What a policy would do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Outcome {
-    pub doomed: Vec<Listed>,
-    /// Those of them that are in use, by digest.
-    pub in_use: Vec<String>,
-    pub stock: Stock,
-    pub at: Timestamp,
 }
 
 /// What was seen of the lifecycle policy.
@@ -162,78 +142,6 @@ impl Wish {
     }
 }
 
-impl Limits {
-    /// The limits that a policy sets.
-    pub(crate) fn of(cleanup: &Cleanup) -> Option<Self> {
-        let guard = &cleanup.guard;
-        (guard.mode == GuardMode::Enabled).then(|| Self {
-            images: guard.max_images,
-            percent: guard
-                .max_percent
-                .or(guard.max_images.is_none().then_some(USUAL_PERCENT)),
-        })
-    }
-
-    /// The limit that is exceeded, in words.
-    fn exceeded(self, outcome: &Outcome) -> Option<String> {
-        let gone = u64::try_from(outcome.doomed.len()).unwrap_or(u64::MAX);
-        if let Some(most) = self.images
-            && gone > u64::from(most)
-        {
-            return Some(format!("maxImages is {most}"));
-        }
-        let most = self.percent?;
-        let too_many = u128::from(gone) * 100 > u128::from(outcome.stock.images) * u128::from(most);
-        too_many.then(|| format!("maxPercent is {most}"))
-    }
-}
-
-impl Outcome {
-    fn count(&self, action: Action) -> u64 {
-        let of = self.doomed.iter().filter(|image| image.action == action);
-        u64::try_from(of.count()).unwrap_or(u64::MAX)
-    }
-
-    /// What accepts exactly this: the document and each image with what becomes of it.
-    pub(crate) fn token(&self, document: &Policy) -> String {
-        let mut lines: Vec<String> = self
-            .doomed
-            .iter()
-            .map(|image| format!("{} {:?}", image.digest, image.action))
-            .collect();
-        lines.sort_unstable();
-        short(&format!("{}\n{}", document.to_text(), lines.join("\n")))
-    }
-
-    /// As the status shows it.
-    pub(crate) fn shown(&self, document: &Policy) -> LifecyclePreview {
-        let example = |image: &Listed| DoomedImage {
-            digest: image.digest.chars().take(80).collect(),
-            tags: image
-                .tags
-                .iter()
-                .take(5)
-                .map(|tag| tag.chars().take(300).collect())
-                .collect(),
-            action: match image.action {
-                Action::Expire => "expire",
-                Action::Archive => "transition",
-            }
-            .into(),
-            rule_priority: image.rule,
-        };
-        LifecyclePreview {
-            token: self.token(document),
-            images: self.stock.images,
-            images_to_expire: self.count(Action::Expire),
-            images_to_archive: self.count(Action::Archive),
-            bytes: self.stock.bytes,
-            examples: self.doomed.iter().take(EXAMPLES).map(example).collect(),
-            at: Some(self.at),
-        }
-    }
-}
-
 /// A digest of a text, short enough for a person to copy.
 fn short(text: &str) -> String {
     let mut hash = String::with_capacity(32);
@@ -256,13 +164,27 @@ pub(crate) fn mark(document: &Policy) -> String {
 
 /// Whether what is recorded answers the wish, so that nothing needs to be read.
 pub(crate) fn is_answered(wish: &Wish, recorded: &AppliedLifecycle) -> bool {
-    let waits = [Reason::Protecting, Reason::Previewing, Reason::Unavailable].map(Reason::as_str);
+    // An image that is in the way may be protected in a moment.
+    let waits = [
+        Reason::Protecting,
+        Reason::Previewing,
+        Reason::Protected,
+        Reason::Unavailable,
+    ]
+    .map(Reason::as_str);
+    let known = recorded.putting.is_empty();
     match wish {
-        Wish::Unclaimed => recorded.put.is_empty(),
+        Wish::Unclaimed => recorded.put.is_empty() && known,
         // It has nothing to do with AWS.
         Wish::Held { .. } => true,
-        Wish::Claimed(_) => recorded.asked == wish.asked() && !waits.contains(&recorded.reason.as_str()),
+        Wish::Claimed(_) => known && recorded.asked == wish.asked() && !waits.contains(&recorded.reason.as_str()),
     }
+}
+
+/// Whether a document is one that this object put.
+fn is_ours(live: &Policy, recorded: &AppliedLifecycle) -> bool {
+    let mark = mark(live);
+    [&recorded.put, &recorded.putting].contains(&&mark)
 }
 
 /// Decides.
@@ -277,7 +199,7 @@ pub(crate) fn decide(sight: &Sight) -> Decision {
 /// The policy is taken off where it is the one that we put. One of somebody else stays.
 fn unclaimed(sight: &Sight) -> Decision {
     match &sight.live {
-        Live::Known(live) if !sight.recorded.put.is_empty() && mark(live) == sight.recorded.put => {
+        Live::Known(live) if is_ours(live, &sight.recorded) => {
             Decision::Step(Step::RemoveLifecycle { from: live.clone() })
         }
         _ => Decision::Rest(None),
@@ -286,24 +208,32 @@ fn unclaimed(sight: &Sight) -> Decision {
 
 fn claimed(sight: &Sight, claim: &Claim) -> Decision {
     let recorded = &sight.recorded;
-    if sight.routine && is_answered(&sight.wish, recorded) {
+    if sight.routine && is_answered(&sight.wish, recorded) && sight.foreseen == Foreseen::No {
         return Decision::Rest(blocked_before(recorded));
     }
     let in_force = match &sight.live {
         Live::Known(live) => live.means_the_same(&claim.document),
-        Live::Unread => recorded.put == mark(&claim.document) && recorded.reason == Reason::Settled.as_str(),
+        // What was put by this object is there, as long as nothing was about to be put in its place.
+        Live::Unread => {
+            recorded.put == mark(&claim.document)
+                && recorded.putting.is_empty()
+                && recorded.reason == Reason::Settled.as_str()
+        }
         Live::Absent | Live::Unknown(_) => false,
     };
     if in_force {
-        return Decision::Rest(None);
+        return match &sight.foreseen {
+            // It would act within a day. Without it nothing does, and it comes back once the image is kept.
+            Foreseen::Yes(outcome) if in_the_way(claim, outcome).is_some() => Decision::Step(Step::RemoveLifecycle {
+                from: claim.document.clone(),
+            }),
+            _ => Decision::Rest(None),
+        };
     }
     let put = || {
         Decision::Step(Step::PutLifecycle {
             by: claim.by.clone(),
-            from: match &sight.live {
-                Live::Known(live) => Some(live.clone()),
-                _ => None,
-            },
+            from: sight.live.clone(),
             to: claim.document.clone(),
         })
     };
@@ -362,13 +292,32 @@ fn claimed(sight: &Sight, claim: &Claim) -> Decision {
     }
 }
 
+/// How what is there differs from what is wanted, where nothing may be written.
+pub(crate) fn difference(sight: &Sight) -> Option<String> {
+    match (&sight.wish, &sight.live) {
+        (Wish::Held { verdict, .. }, _) => verdict.as_ref().map(ToString::to_string),
+        (Wish::Claimed(claim), live) if claim.mode == CleanupMode::Enforce => {
+            if matches!(live, Live::Known(live) if live.means_the_same(&claim.document)) {
+                return None;
+            }
+            let step = Step::PutLifecycle {
+                by: claim.by.clone(),
+                from: live.clone(),
+                to: claim.document.clone(),
+            };
+            Some(step.to_string())
+        }
+        _ => None,
+    }
+}
+
 /// Images in use that the policy would act on, whatever anybody accepted.
 fn in_the_way(claim: &Claim, outcome: &Outcome) -> Option<Verdict> {
     let first = outcome.in_use.first().filter(|_| claim.protect)?;
     Some(Verdict::blocked(
         Reason::Protected,
         format!(
-            "{} would act on an image in use, {first}, so it was not put; what was in force stays",
+            "{} would act on an image in use, {first}, and is not put before that image is kept",
             claim.by
         ),
     ))
@@ -410,74 +359,5 @@ fn blocked_before(recorded: &AppliedLifecycle) -> Option<Verdict> {
     match reason {
         Reason::Settled | Reason::Observed => None,
         reason => Some(Verdict::blocked(reason, recorded.message.clone())),
-    }
-}
-
-/// The status after a look.
-pub(crate) fn told(sight: &Sight, decision: &Decision) -> Option<AppliedLifecycle> {
-    let old = &sight.recorded;
-    let (reason, message) = match decision {
-        // Cut off between a step and the next look: nothing is settled.
-        Decision::Step(_) => (Reason::Previewing, String::new()),
-        Decision::Rest(None) if matches!(sight.wish, Wish::Held { .. }) => (Reason::Suspended, String::new()),
-        Decision::Rest(None) if is_shown_only(&sight.wish) => (Reason::Observed, String::new()),
-        Decision::Rest(None) => (Reason::Settled, sight.unreleasable.clone().unwrap_or_default()),
-        Decision::Rest(Some(Verdict::Waiting { reason, message, .. } | Verdict::Blocked { reason, message })) => {
-            (*reason, message.clone())
-        }
-        Decision::Rest(Some(verdict)) => (verdict.reason(), verdict.to_string()),
-    };
-    let mut message = message;
-    cut(&mut message, 1_000);
-    let mut new = AppliedLifecycle {
-        policy: sight.wish.by().to_owned(),
-        reason: reason.as_str().to_owned(),
-        message,
-        put: put_mark(sight),
-        asked: sight.wish.asked(),
-        preview: None,
-    };
-    new.preview = match (&sight.wish, &sight.foreseen) {
-        (_, _) if reason == Reason::Settled => None,
-        (Wish::Claimed(claim), Foreseen::Yes(outcome)) => Some(outcome.shown(&claim.document)),
-        (Wish::Claimed(_), _) if old.asked == new.asked => old.preview.clone(),
-        _ => None,
-    };
-    match &sight.wish {
-        Wish::Unclaimed => match &sight.live {
-            Live::Known(_) | Live::Unknown(_) => Some(AppliedLifecycle {
-                message: "a lifecycle policy that no object here claims is in force; it is left alone".into(),
-                put: String::new(),
-                ..new
-            }),
-            // Nothing was read because nothing is ours.
-            Live::Unread => sight
-                .recorded
-                .policy
-                .is_empty()
-                .then(|| old.clone())
-                .filter(|old| *old != AppliedLifecycle::default()),
-            Live::Absent => None,
-        },
-        Wish::Held { .. } | Wish::Claimed(_) => Some(new),
-    }
-}
-
-fn is_shown_only(wish: &Wish) -> bool {
-    matches!(wish, Wish::Claimed(claim) if claim.mode == CleanupMode::Preview)
-}
-
-/// The mark of the document that we put last, as far as it is still there.
-fn put_mark(sight: &Sight) -> String {
-    let recorded = &sight.recorded.put;
-    match (&sight.live, &sight.wish) {
-        (Live::Known(live), Wish::Claimed(claim))
-            if claim.mode == CleanupMode::Enforce && live.means_the_same(&claim.document) =>
-        {
-            mark(live)
-        }
-        (Live::Known(live), _) if mark(live) == *recorded => recorded.clone(),
-        (Live::Known(_) | Live::Absent | Live::Unknown(_), _) => String::new(),
-        (Live::Unread, _) => recorded.clone(),
     }
 }

@@ -2,12 +2,13 @@
 //!
 //! How a plan could destroy something, and what keeps it from doing so, stands in `docs/decisions/0003-deletion.md`.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     cleanup,
     desired::{Desired, PolicyWish, encryption_differs, is_alias},
     gate::Gate,
+    step::Step,
 };
 use crate::{
     api::{
@@ -15,19 +16,12 @@ use crate::{
         names::{AccountId, RepositoryName},
         repository::{DeletionPolicy, RepositoryStatus},
     },
-    aws::{
-        client::Creation,
-        record::{Mutability, Record},
-    },
+    aws::record::Record,
     control::{
-        events::cut,
         plan::{Goal, Plan, Verdict, Warning},
         reason::Reason,
     },
-    document::{
-        lifecycle,
-        policy::{self, Policy},
-    },
+    document::policy::{self, Policy},
 };
 
 /// What was seen of a repository.
@@ -106,132 +100,6 @@ pub(crate) enum Images {
     Protected(String),
 }
 
-/// One change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    Create {
-        name: RepositoryName,
-        creation: Creation,
-    },
-    /// Sets tags, the mark of ownership among them where it is missing.
-    Tag {
-        set: BTreeMap<String, String>,
-        was: BTreeMap<String, Option<String>>,
-        adopts: bool,
-    },
-    SetMutability {
-        from: Mutability,
-        to: Mutability,
-    },
-    SetScanOnPush {
-        to: bool,
-    },
-    SetPolicy {
-        from: Option<Policy>,
-        to: Policy,
-    },
-    RemovePolicy {
-        from: Policy,
-    },
-    /// Has ECR work out what a lifecycle policy would do.
-    PreviewLifecycle {
-        by: String,
-        document: lifecycle::Policy,
-    },
-    PutLifecycle {
-        by: String,
-        from: Option<lifecycle::Policy>,
-        to: lifecycle::Policy,
-    },
-    RemoveLifecycle {
-        from: lifecycle::Policy,
-    },
-    Untag {
-        keys: Vec<String>,
-    },
-    /// Takes the mark of ownership off and leaves everything else.
-    Release {
-        name: RepositoryName,
-    },
-    Delete {
-        name: RepositoryName,
-        images: bool,
-    },
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Create { name, creation } => {
-                write!(f, "create repository {name}")?;
-                if let Some(mutability) = &creation.mutability {
-                    write!(f, ", imageTagMutability {mutability}")?;
-                }
-                if let Some(encryption) = &creation.encryption {
-                    write!(f, ", encryption {}", encryption.encryption_type)?;
-                }
-                if let Some(scan) = creation.scan_on_push {
-                    write!(f, ", scanOnPush {scan}")?;
-                }
-                Ok(())
-            }
-            Self::Tag { set, was, adopts } => {
-                let change = |(key, value): (&String, &String)| match was.get(key).and_then(Option::as_ref) {
-                    Some(was) => format!("{key}: {was:?} -> {value:?}"),
-                    None => format!("{key}: absent -> {value:?}"),
-                };
-                let changes: Vec<String> = set.iter().map(change).collect();
-                let what = if *adopts { "adopt: set tags" } else { "tags" };
-                write!(f, "{what} {}", changes.join(", "))
-            }
-            Self::SetMutability { from, to } => write!(f, "imageTagMutability: {from} -> {to}"),
-            Self::SetScanOnPush { to } => write!(f, "scanOnPush: {} -> {to}", !to),
-            Self::SetPolicy { from, to } => {
-                write!(
-                    f,
-                    "policy: {} -> {}",
-                    from.as_ref().map_or_else(|| "absent".into(), brief),
-                    brief(to)
-                )
-            }
-            Self::RemovePolicy { from } => write!(f, "policy: {} -> absent", brief(from)),
-            Self::PreviewLifecycle { by, document } => write!(
-                f,
-                "preview of {by}, to be put if its guard lets it: {}",
-                brief_rules(document)
-            ),
-            Self::PutLifecycle { by, from, to } => write!(
-                f,
-                "lifecycle policy: {} -> {} ({by})",
-                from.as_ref().map_or_else(|| "as it was".into(), brief_rules),
-                brief_rules(to)
-            ),
-            Self::RemoveLifecycle { from } => write!(f, "lifecycle policy: {} -> absent", brief_rules(from)),
-            Self::Untag { keys } => write!(f, "tags: remove {}", keys.join(", ")),
-            Self::Release { name } => write!(
-                f,
-                "release repository {name}: take the tag {OWNER_TAG} off, leave everything else"
-            ),
-            Self::Delete { name, images: false } => write!(f, "delete repository {name}, which is empty"),
-            Self::Delete { name, images: true } => write!(f, "delete repository {name} with all its images"),
-        }
-    }
-}
-
-/// A policy short enough for an Event.
-fn brief(policy: &Policy) -> String {
-    let mut text = policy.to_text();
-    cut(&mut text, 400);
-    text
-}
-
-/// A lifecycle policy short enough for an Event.
-fn brief_rules(policy: &lifecycle::Policy) -> String {
-    let mut text = policy.to_text();
-    cut(&mut text, 400);
-    text
-}
-
 /// What a decision rests on besides what was seen.
 pub(crate) struct Facts<'a> {
     pub object: &'a Repository,
@@ -267,12 +135,16 @@ pub(crate) fn plan(facts: &Facts<'_>, goal: Goal, seen: &Seen) -> Plan<Step> {
         (_, Seen::Shut(Gate::Open { .. })) => Plan::verdict(Verdict::NotYet {
             after: Duration::from_secs(2),
         }),
-        (Goal::Present, Seen::Open(sight)) => present(facts, sight),
+        (Goal::Present, Seen::Open(sight)) => match sight.manage {
+            true => with_cleanup(present(facts.object, sight), sight.cleanup.as_ref()),
+            false => present(facts.object, sight),
+        },
         (Goal::Absent, Seen::Open(sight)) => absent(facts, sight),
     }
 }
 
-fn present(facts: &Facts<'_>, sight: &Sight) -> Plan<Step> {
+/// What there is to do but for the lifecycle policy.
+pub(super) fn present(object: &Repository, sight: &Sight) -> Plan<Step> {
     let desired = &sight.desired;
     let Some(live) = &sight.live else {
         let mut steps = vec![Step::Create {
@@ -291,7 +163,7 @@ fn present(facts: &Facts<'_>, sight: &Sight) -> Plan<Step> {
         return conclude(sight, steps, Vec::new(), Verdict::settled());
     };
     if sight.manage
-        && let Some(refusal) = ownership(facts, desired, live)
+        && let Some(refusal) = ownership(object, desired, live)
     {
         return Plan::verdict(refusal);
     }
@@ -305,7 +177,7 @@ fn present(facts: &Facts<'_>, sight: &Sight) -> Plan<Step> {
             format!("{difference}; ECR fixes it at creation"),
         ));
     }
-    let steps = match settings(facts, sight, live, owned) {
+    let steps = match settings(object, sight, live, owned) {
         Ok(steps) => steps,
         Err(verdict) => {
             return Plan {
@@ -324,12 +196,15 @@ fn present(facts: &Facts<'_>, sight: &Sight) -> Plan<Step> {
 }
 
 /// Turns steps into a plan, or into a list of differences where nothing may be written.
-fn conclude(sight: &Sight, mut steps: Vec<Step>, fixed: Vec<String>, verdict: Verdict) -> Plan<Step> {
+fn conclude(sight: &Sight, steps: Vec<Step>, fixed: Vec<String>, verdict: Verdict) -> Plan<Step> {
     if !sight.manage {
-        if let Some(cleanup::Decision::Step(step)) = sight.cleanup.as_ref().map(cleanup::decide) {
-            steps.push(step);
-        }
-        let differences = steps.iter().map(ToString::to_string).chain(fixed).collect();
+        let lifecycle = sight.cleanup.as_ref().and_then(cleanup::difference);
+        let differences = steps
+            .iter()
+            .map(ToString::to_string)
+            .chain(fixed)
+            .chain(lifecycle)
+            .collect();
         return Plan::verdict(Verdict::Observed { differences });
     }
     let mut warnings = Vec::new();
@@ -342,15 +217,12 @@ fn conclude(sight: &Sight, mut steps: Vec<Step>, fixed: Vec<String>, verdict: Ve
             ),
         });
     }
-    with_cleanup(
-        Plan {
-            steps,
-            verdict,
-            holds: true,
-            warnings,
-        },
-        sight.cleanup.as_ref(),
-    )
+    Plan {
+        steps,
+        verdict,
+        holds: true,
+        warnings,
+    }
 }
 
 /// The plan with what there is to do about the lifecycle policy, which comes last: it may delete. Where something else
@@ -368,7 +240,7 @@ fn with_cleanup(mut plan: Plan<Step>, sight: Option<&cleanup::Sight>) -> Plan<St
 }
 
 /// Why the repository is not this object's, if it is not and may not become so.
-fn ownership(facts: &Facts<'_>, desired: &Desired, live: &Live) -> Option<Verdict> {
+pub(super) fn ownership(object: &Repository, desired: &Desired, live: &Live) -> Option<Verdict> {
     let name = &desired.name;
     match live.tags.get(OWNER_TAG) {
         Some(owner) if *owner == desired.owner => None,
@@ -376,7 +248,7 @@ fn ownership(facts: &Facts<'_>, desired: &Desired, live: &Live) -> Option<Verdic
             Reason::OwnedByAnother,
             format!("repository {name} belongs to {owner}"),
         )),
-        None => match recorded(facts.object).created_at {
+        None => match recorded(object).created_at {
             // Only the mark is missing: somebody took it off.
             Some(created_at) if created_at == live.record.created_at => None,
             Some(_) => Some(Verdict::blocked(
@@ -397,7 +269,7 @@ fn recorded(object: &Repository) -> RepositoryStatus {
 }
 
 /// The steps that bring the settings of an existing repository to what is wanted.
-fn settings(facts: &Facts<'_>, sight: &Sight, live: &Live, owned: bool) -> Result<Vec<Step>, Verdict> {
+fn settings(object: &Repository, sight: &Sight, live: &Live, owned: bool) -> Result<Vec<Step>, Verdict> {
     let desired = &sight.desired;
     let mut steps = Vec::new();
 
@@ -415,7 +287,7 @@ fn settings(facts: &Facts<'_>, sight: &Sight, live: &Live, owned: bool) -> Resul
             .keys()
             .map(|key| (key.clone(), live.tags.get(key).cloned()))
             .collect();
-        let adopts = !owned && sight.manage && recorded(facts.object).created_at.is_none();
+        let adopts = !owned && sight.manage && recorded(object).created_at.is_none();
         steps.push(Step::Tag { set, was, adopts });
     }
     if let Some(wish) = &desired.mutability
@@ -435,7 +307,7 @@ fn settings(facts: &Facts<'_>, sight: &Sight, live: &Live, owned: bool) -> Resul
         steps.extend(policy_step(wish, &live.policy)?);
     }
     if let Some(wish) = &desired.tags {
-        let managed = recorded(facts.object).managed_tags;
+        let managed = recorded(object).managed_tags;
         let surplus = managed
             .into_iter()
             .filter(|key| !wish.contains_key(key) && live.tags.contains_key(key));

@@ -14,7 +14,8 @@ use super::{
     desired::{Desired, compose},
     gate::{Gate, Grants},
     note_sight,
-    plan::{Facts, Images, Live, LivePolicy, Seen, Sight, Step, plan},
+    plan::{Facts, Images, Live, LivePolicy, Seen, Sight, plan},
+    step::Step,
 };
 use crate::{
     api::{

@@ -11,10 +11,10 @@ use bed::{Cluster, Operator, Policy, eventually};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use crate::support::{OWNER, REGION, Scene, Stage, merge, object, tail};
+use crate::support::{OWNER, REGION, Scene, Stage, condition, merge, object, tail};
 
 /// How often the operators look at what is in use.
-pub(super) const INTERVAL: Duration = Duration::from_secs(10);
+pub(super) const INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long anything may take: some things take several intervals.
 pub(super) const LIMIT: Duration = Duration::from_secs(90);
@@ -41,7 +41,7 @@ impl Hall {
 
     /// One whose operator may be killed. It lasts as long as the stage.
     pub(super) async fn open(stage: &'static Stage, name: &str) -> Result<&'static Self> {
-        Self::open_with(stage, name, "10s").await
+        Self::open_with(stage, name, &format!("{}s", INTERVAL.as_secs())).await
     }
 
     /// The same with an operator that looks each `interval`.
@@ -253,6 +253,46 @@ impl Part {
             let ours: Vec<&str> = log.lines().filter(|line| line.contains(&self.scene.name)).collect();
             format!("the operator's log ends with:\n{}", tail(&ours.join("\n")))
         })
+    }
+
+    /// A policy by which images in use are kept and images of more than 30 days go, whatever the guard would say.
+    pub(super) async fn cleaned_by(&self, policy: &str) -> Result<()> {
+        let rule = json!({ "selection": { "tagStatus": "any", "countType": "sinceImagePushed", "countUnit": "days",
+            "countNumber": 30 }, "action": { "type": "expire" } });
+        let spec = json!({ "repositorySelector": {}, "guard": { "mode": "Disabled" }, "rules": [rule] });
+        let policy = object("LifecyclePolicy", policy, Some(&self.scene.name), spec);
+        self.scene.apply(&policy).await.map(drop)
+    }
+
+    /// Waits for a policy that keeps images in use to be in force.
+    pub(super) async fn is_cleaned(&self) -> Result<()> {
+        let ecr = self.scene.ecr().await?;
+        self.until("the policy", async || {
+            let put = ecr.get_lifecycle_policy().repository_name(&self.repository);
+            let put = put.send().await?;
+            let text = put.lifecycle_policy_text().unwrap_or_default();
+            ensure!(text.contains("in-use."), "{text}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until the Repository is reported with this reason, which of a suspended one its `Ready` does not show.
+    pub(super) async fn is(&self, reason: &str) -> Result<()> {
+        self.until(&format!("the Repository to be {reason}"), async || {
+            let object = self.scene.get("repository", "web").await?;
+            let told = condition(&object, "Reconciling").context("no condition yet")?;
+            let current = told["observedGeneration"] == object["metadata"]["generation"];
+            ensure!(current && told["reason"] == reason, "{told}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// How often the operator made a call.
+    pub(super) async fn made(&self, operation: &str) -> Result<usize> {
+        let calls = self.scene.operators_calls().await?;
+        Ok(calls.get(operation).copied().unwrap_or_default())
     }
 
     pub(super) async fn has_tag(&self, digest: &str) -> Result<()> {

@@ -13,20 +13,33 @@ use crate::{
         error::{AwsError, Fault},
         lifecycle::{Listed, Preview},
     },
-    control::managed::Look,
+    control::{managed::Look, reason::Reason},
     controllers::registry::connection::Connection,
     document::lifecycle::Policy,
     in_use::Protection,
 };
 
-/// Looks at the lifecycle policy of a repository that exists. `trusted`: everything else of it is as it was settled.
+/// What is known of the repository otherwise.
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
+pub(in super::super) struct About {
+    /// Whether anything may be written.
+    pub manage: bool,
+    /// All else of it is as it was settled.
+    pub trusted: bool,
+    /// It was created in this reconcile, or does not exist yet.
+    pub fresh: bool,
+    /// It is seen for the first time.
+    pub adopted: bool,
+}
+
+/// Looks at the lifecycle policy of a repository.
 pub(in super::super) async fn look(
     connection: &Connection,
     name: &RepositoryName,
     wish: Wish,
     recorded: AppliedLifecycle,
     how: Look,
-    (trusted, fresh, adopted): (bool, bool, bool),
+    about: About,
 ) -> Result<Sight, AwsError> {
     let mut sight = Sight {
         wish,
@@ -37,35 +50,31 @@ pub(in super::super) async fn look(
         protection: None,
         protected: 0,
         unreleasable: None,
-        fresh,
+        fresh: about.fresh,
     };
-    // Told each time: a connection that was opened anew knows nothing of it.
-    let protects = matches!(&sight.wish, Wish::Claimed(claim) if claim.protect && claim.mode == CleanupMode::Enforce);
-    connection.in_use.request(name, protects);
-    if protects {
+    let is_protecting = |claim: &Claim| claim.protect && claim.mode == CleanupMode::Enforce;
+    if matches!(&sight.wish, Wish::Claimed(claim) if is_protecting(claim)) && about.manage {
         sight.protection = Some(connection.in_use.protection(name));
         sight.protected = connection.in_use.protected(name);
         sight.unreleasable = connection.in_use.cannot_release(name);
     }
-    if fresh {
+    if !matches!(sight.wish, Wish::Claimed(_)) {
+        connection.previews.forget(name);
+    }
+    if about.fresh {
         sight.live = Live::Absent;
         return Ok(sight);
     }
-    if sight.routine && is_answered(&sight.wish, &sight.recorded) && !adopted {
+    let asks_ecr = connection.previews.is_pending(name);
+    if sight.routine && is_answered(&sight.wish, &sight.recorded) && !about.adopted && !asks_ecr {
         return Ok(sight);
     }
     let waits = !matches!(sight.protection, None | Some(Protection::Complete));
-    if sight.routine && waits && !adopted {
+    if sight.routine && waits && !about.adopted {
         // Nothing can be put yet, so there is no need to know what is there.
         return Ok(sight);
     }
-    let reads = match &sight.wish {
-        Wish::Held { .. } => false,
-        Wish::Unclaimed => adopted || !sight.recorded.put.is_empty(),
-        // Where all else is known to be settled, a new document replaces what was put, whatever became of that.
-        Wish::Claimed(_) => !(trusted && sight.routine && !sight.recorded.put.is_empty()),
-    };
-    if reads {
+    if reads(&sight, &about) {
         sight.live = match connection.ecr.lifecycle(name).await {
             Ok(text) => read(text.as_deref()),
             // It would only have been shown.
@@ -78,11 +87,35 @@ pub(in super::super) async fn look(
         };
     }
     if let Wish::Claimed(claim) = &sight.wish
-        && (claim.guard.is_some() || claim.mode == CleanupMode::Preview || sight.protected > 0)
+        && about.manage
     {
-        sight.foreseen = foresee(connection, name, claim).await?;
+        let unchecked = !sight.routine && sight.protected > 0 && !asks_ecr;
+        let in_force = matches!(&sight.live, Live::Known(live) if live.means_the_same(&claim.document));
+        if unchecked && in_force && connection.ecr.start_preview(name, &claim.document.to_text()).await? {
+            // What is in force may have come to act on an image in use; the next look reads what ECR says.
+            connection.previews.note(name, mark(&claim.document), Timestamp::now());
+        } else if claim.guard.is_some() || claim.mode == CleanupMode::Preview || sight.protected > 0 {
+            sight.foreseen = foresee(connection, name, claim).await?;
+        }
     }
     Ok(sight)
+}
+
+/// Whether what is there needs to be read.
+fn reads(sight: &Sight, about: &About) -> bool {
+    let recorded = &sight.recorded;
+    match &sight.wish {
+        Wish::Held { .. } => false,
+        Wish::Unclaimed => about.adopted || !recorded.put.is_empty() || !recorded.putting.is_empty(),
+        Wish::Claimed(claim) => {
+            let mark = mark(&claim.document);
+            let unknown = !recorded.putting.is_empty() && recorded.putting != mark;
+            let settled = recorded.reason == Reason::Settled.as_str();
+            // Where all else is known to be settled, a new document replaces what was put, whatever became of that.
+            let replaces = about.trusted && sight.routine && !recorded.put.is_empty();
+            !replaces || unknown || (recorded.put == mark && !settled)
+        }
+    }
 }
 
 fn read(text: Option<&str>) -> Live {
@@ -95,8 +128,11 @@ fn read(text: Option<&str>) -> Live {
 
 /// What ECR says, if it was asked by us for this document.
 async fn foresee(connection: &Connection, name: &RepositoryName, claim: &Claim) -> Result<Foreseen, AwsError> {
-    let mark = mark(&claim.document);
-    let Some(at) = connection.previews.started(name, &mark) else {
+    let Some(at) = connection
+        .previews
+        .started(name, &mark(&claim.document), Timestamp::now())
+    else {
+        connection.previews.forget(name);
         return Ok(Foreseen::No);
     };
     Ok(match connection.ecr.preview(name).await? {
@@ -123,7 +159,11 @@ async fn foresee(connection: &Connection, name: &RepositoryName, claim: &Claim) 
                         .iter()
                         .filter(is_in_use)
                         .map(|image| image.digest.clone())
-                        .collect();
+                        .collect::<Vec<_>>();
+                    if !in_use.is_empty() {
+                        // Its tag may be gone.
+                        connection.in_use.doubt(name);
+                    }
                     Foreseen::Yes(Outcome {
                         doomed,
                         in_use,
@@ -165,4 +205,43 @@ pub(in super::super) async fn change(
         _ => {}
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controllers::repository::cleanup::tests::{claim, document, sight};
+
+    #[test]
+    fn what_may_be_there_is_read_where_the_answer_to_a_put_was_lost() {
+        let trusted = About {
+            manage: true,
+            trusted: true,
+            fresh: false,
+            adopted: false,
+        };
+        let reads = |put: &Policy, putting: Option<&Policy>, reason: Reason| {
+            let mut sight = sight(claim(14), Live::Unread);
+            sight.routine = true;
+            sight.recorded.put = mark(put);
+            sight.recorded.putting = putting.map(mark).unwrap_or_default();
+            sight.recorded.reason = reason.as_str().to_owned();
+            reads(&sight, &trusted)
+        };
+        let (old, new) = (document(30), document(14));
+        assert!(
+            !reads(&old, None, Reason::Settled),
+            "it is replaced, whatever became of it"
+        );
+        assert!(!reads(&old, Some(&new), Reason::Settled), "putting it again is no harm");
+        assert!(
+            reads(&old, Some(&document(7)), Reason::Settled),
+            "one that nobody wants any more may be there"
+        );
+        assert!(!reads(&new, None, Reason::Settled));
+        assert!(
+            reads(&new, None, Reason::Guarded),
+            "it was ours, and nobody looked since"
+        );
+    }
 }

@@ -1,7 +1,12 @@
-use super::*;
-use crate::api::ACCEPT_ANNOTATION;
+use jiff::Timestamp;
 
-fn document(days: u32) -> Policy {
+use super::*;
+use crate::{
+    api::ACCEPT_ANNOTATION,
+    aws::lifecycle::{Listed, Stock},
+};
+
+pub(super) fn document(days: u32) -> Policy {
     Policy::from_value(&serde_json::json!({ "rules": [{
         "selection": { "tagStatus": "any", "countType": "sinceImagePushed", "countUnit": "days", "countNumber": days },
         "action": { "type": "expire" },
@@ -14,7 +19,7 @@ const GUARD: Limits = Limits {
     percent: Some(20),
 };
 
-fn claim(days: u32) -> Claim {
+pub(super) fn claim(days: u32) -> Claim {
     Claim {
         by: "LifecyclePolicy web".into(),
         document: document(days),
@@ -25,7 +30,7 @@ fn claim(days: u32) -> Claim {
     }
 }
 
-fn sight(claim: Claim, live: Live) -> Sight {
+pub(super) fn sight(claim: Claim, live: Live) -> Sight {
     Sight {
         wish: Wish::Claimed(Box::new(claim)),
         live,
@@ -295,4 +300,126 @@ fn where_images_are_in_use_even_an_unguarded_policy_is_previewed_and_no_acceptan
         ..outcome(5, 10)
     });
     assert_eq!(reason(&seen), Some(Reason::Protected));
+}
+
+#[test]
+fn what_was_about_to_be_put_is_known_as_ours_even_if_no_answer_ever_came() {
+    let mut seen = sight(claim(14), Live::Known(document(30)));
+    seen.foreseen = Foreseen::Yes(outcome(1, 10));
+    seen.recorded.put = mark(&document(30));
+    let cut_off = told(&seen, &decide(&seen)).unwrap();
+    assert_eq!(
+        (&cut_off.put, &cut_off.putting),
+        (&mark(&document(30)), &mark(&document(14)))
+    );
+    assert!(!is_answered(&seen.wish, &cut_off), "it is looked at what became of it");
+
+    // The object that claimed it goes before anybody looks: whichever of the two is there was put by us.
+    for (days, ours) in [(14, true), (30, true), (15, false)] {
+        let mut orphan = sight(claim(14), Live::Known(document(days)));
+        (orphan.wish, orphan.recorded) = (Wish::Unclaimed, cut_off.clone());
+        assert!(!is_answered(&orphan.wish, &orphan.recorded));
+        assert_eq!(step(&orphan).is_some(), ours, "{days}");
+    }
+    // What was seen to be there since is no longer about to be put.
+    let mut after = sight(claim(14), Live::Known(document(14)));
+    after.recorded = cut_off;
+    let told = told(&after, &decide(&after)).unwrap();
+    assert_eq!((told.put, told.putting), (mark(&document(14)), String::new()));
+}
+
+#[test]
+fn images_are_kept_for_as_long_as_a_policy_that_heeds_their_tags_may_be_in_force() {
+    let protected = AppliedLifecycle {
+        put: mark(&document(30)),
+        protects: true,
+        ..AppliedLifecycle::default()
+    };
+    let now = |mut seen: Sight| {
+        seen.recorded = protected.clone();
+        told(&seen, &decide(&seen)).is_some_and(|told| told.protects)
+    };
+    let unprotecting = || Claim {
+        protect: false,
+        ..claim(14)
+    };
+    let mut tripped = sight(unprotecting(), Live::Known(document(30)));
+    tripped.foreseen = Foreseen::Yes(outcome(9, 10));
+    assert!(now(tripped), "the new policy is held up, and the old one goes on");
+    assert!(
+        !now(sight(unprotecting(), Live::Known(document(14)))),
+        "it was replaced"
+    );
+    let held = Sight {
+        wish: Wish::Held {
+            by: String::new(),
+            verdict: Some(Verdict::blocked(Reason::Conflict, "two")),
+        },
+        ..sight(claim(14), Live::Unread)
+    };
+    assert!(now(held), "a tie leaves it in force");
+    let shown_only = Claim {
+        mode: CleanupMode::Preview,
+        ..claim(14)
+    };
+    let mut shown_only = sight(shown_only, Live::Known(document(30)));
+    shown_only.foreseen = Foreseen::Yes(outcome(0, 10));
+    assert!(now(shown_only), "what is in force is the one before");
+    let gone = Sight {
+        wish: Wish::Unclaimed,
+        ..sight(claim(14), Live::Absent)
+    };
+    assert!(!now(gone));
+    let first = sight(claim(14), Live::Absent);
+    assert!(
+        told(&first, &decide(&first)).unwrap().protects,
+        "asked for before it is put"
+    );
+}
+
+#[test]
+fn a_policy_in_force_that_has_come_to_act_on_an_image_in_use_is_taken_off_until_the_image_is_kept() {
+    let mut seen = sight(claim(14), Live::Known(document(14)));
+    seen.protected = 1;
+    assert_eq!(reason(&seen), None);
+    seen.foreseen = Foreseen::Yes(outcome(1, 10));
+    assert_eq!(reason(&seen), None, "an image that nobody uses may go");
+    seen.foreseen = Foreseen::Yes(Outcome {
+        in_use: vec!["sha256:1".into()],
+        ..outcome(1, 10)
+    });
+    assert!(matches!(step(&seen), Some(Step::RemoveLifecycle { .. })));
+    seen.live = Live::Absent;
+    assert_eq!(reason(&seen), Some(Reason::Protected));
+    let told = told(&seen, &decide(&seen)).unwrap();
+    assert!(told.protects && told.put.is_empty());
+    assert!(
+        !is_answered(&seen.wish, &told),
+        "the image may have its tag in a moment"
+    );
+    (seen.foreseen, seen.recorded, seen.routine) = (Foreseen::No, told, true);
+    assert!(matches!(step(&seen), Some(Step::PreviewLifecycle { .. })));
+}
+
+#[test]
+fn where_nothing_may_be_written_all_that_differs_is_shown_and_remembered_as_compared() {
+    let shows = |sight: &Sight| difference(sight);
+    let missing = sight(claim(14), Live::Unread);
+    assert!(shows(&missing).unwrap().contains("LifecyclePolicy web"));
+    assert_eq!(observed(&missing).unwrap().asked, missing.wish.asked());
+    assert_eq!(shows(&sight(claim(14), Live::Known(document(14)))), None);
+    let tie = Verdict::blocked(Reason::Conflict, "two policies have the same rank");
+    let held = Sight {
+        wish: Wish::Held {
+            by: String::new(),
+            verdict: Some(tie),
+        },
+        ..sight(claim(14), Live::Unread)
+    };
+    assert!(shows(&held).unwrap().contains("two policies"));
+    let nobody = Sight {
+        wish: Wish::Unclaimed,
+        ..sight(claim(14), Live::Known(document(14)))
+    };
+    assert_eq!((shows(&nobody), observed(&nobody)), (None, None));
 }
