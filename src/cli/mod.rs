@@ -4,8 +4,11 @@ mod completion;
 mod copy;
 mod crd;
 mod kubectl;
+mod lifecycle;
+mod manifests;
 mod plan;
 mod run;
+mod table;
 
 use std::process::ExitCode;
 
@@ -35,6 +38,9 @@ enum Command {
     Crd,
     /// Print what would be done for the given manifests, without doing it.
     Plan(plan::Args),
+    /// Show what lifecycle policies would do, and what they do to images in use.
+    #[command(subcommand)]
+    Lifecycle(lifecycle::Command),
     /// Copy an image to another repository, account or Region, with its digest, signatures and attestations.
     Copy(Box<copy::Args>),
     /// Print the version.
@@ -58,6 +64,7 @@ fn run_command(cli: Cli) -> Outcome {
         Command::Run(args) => run::main(*args),
         Command::Crd => crd::main(),
         Command::Plan(args) => plan::main(&args),
+        Command::Lifecycle(command) => lifecycle::main(&command),
         Command::Copy(args) => copy::main(&args),
         Command::Version => print(concat!("ecr-operator ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Completion(args) => completion::main(&args),

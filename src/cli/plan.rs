@@ -2,7 +2,6 @@
 //!
 //! Runs the very functions that the operator runs, up to the point where it would act.
 
-mod manifests;
 mod output;
 
 use std::{
@@ -26,11 +25,11 @@ use kube::{
     },
 };
 
-use self::{
-    manifests::Manifests,
-    output::{Planned, Printed},
+use self::output::{Planned, Printed};
+use super::{
+    Outcome,
+    manifests::{self, Manifests},
 };
-use super::Outcome;
 use crate::{
     api::{ClusterLifecyclePolicy, ImagePromotion, LifecyclePolicy, Registry, Repository, names::OwnerId},
     control::{
@@ -142,11 +141,11 @@ async fn plan_all(args: &Args) -> Result<Vec<Planned>, String> {
             plan_registry(registry, &ctx).await;
         }
     }
-    for repository in &manifests.repositories {
-        let planning = plan_one(repository.clone(), &ctx).await;
-        planned.push(Planned::new(repository, planning.map(|(plan, _)| plan)));
-    }
-    for repository in &ruled {
+    for repository in manifests.repositories.iter().chain(&ruled) {
+        let connection = ctx.world.connection(&repository.spec.registry_ref.name);
+        if let (Some(connection), Ok(name)) = (connection, repository.repository_name()) {
+            connection.in_use.take_for_protected(&name);
+        }
         let planning = plan_one(repository.clone(), &ctx).await;
         planned.push(Planned::new(repository, planning.map(|(plan, _)| plan)));
     }
@@ -173,7 +172,7 @@ impl Known {
 }
 
 /// The objects of a kind in the cluster, those of the files in place of them. None where the cluster does not know the kind.
-async fn with_files<K>(client: &kube::Client, files: &[K]) -> Result<Vec<K>, String>
+pub(super) async fn with_files<K>(client: &kube::Client, files: &[K]) -> Result<Vec<K>, String>
 where
     K: Managed<World = World>,
 {

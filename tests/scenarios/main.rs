@@ -17,6 +17,7 @@ mod lead;
 mod ledger;
 mod lifecycle;
 mod lifecycle_admission;
+mod lifecycle_cli;
 mod plan;
 mod plugin;
 mod promotion;

@@ -233,7 +233,7 @@ async fn send(
     let promotion = answer.ok_or_else(|| format!("{name} was deleted before the request was answered"))?;
     let words = promotion.status.and_then(|status| status.last_answer);
     let words = words.unwrap_or_else(|| "done".to_owned());
-    crate::cli::print(&format!("{request}: {}\n", text::plain(&words)))?;
+    crate::cli::print(&format!("{request}: {}\n", crate::cli::table::plain(&words)))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -2,15 +2,17 @@
 
 use std::fmt::Write as _;
 
-use comfy_table::{Table, presets};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 use serde::Serialize;
 
-use crate::api::{
-    ImagePromotion,
-    promotion::{HistoryEntry, ImagePromotionStatus, ImageStatus},
+use crate::{
+    api::{
+        ImagePromotion,
+        promotion::{HistoryEntry, ImagePromotionStatus, ImageStatus},
+    },
+    cli::table::{plain, table},
 };
 
 /// What stands where there is nothing.
@@ -212,11 +214,6 @@ pub(super) fn image(image: &ImageStatus, now: Timestamp) -> String {
     text
 }
 
-/// A text in one line: the words of users and of other programs must not steer a terminal.
-pub(super) fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
 /// How long ago something was, in its largest unit.
 fn ago(then: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(then).as_secs().max(0);
@@ -258,18 +255,6 @@ pub(super) fn condition<'a>(status: &'a ImagePromotionStatus, type_: &str) -> Op
         .conditions
         .iter()
         .find(|condition| condition.type_ == type_)
-}
-
-fn table<R: IntoIterator<Item = String>>(header: &[&str], rows: impl Iterator<Item = R>) -> String {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(header);
-    for row in rows {
-        table.add_row(row.into_iter().map(|cell| plain(&cell)));
-    }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 3));
-    }
-    table.trim_fmt() + "\n"
 }
 
 #[cfg(test)]
