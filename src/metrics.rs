@@ -1,6 +1,7 @@
 //! What the operator counts and times, in OpenMetrics.
 
 mod in_use;
+pub(crate) mod lifecycle;
 
 use std::{
     collections::HashMap,
@@ -23,7 +24,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use self::in_use::InUseMetrics;
+use self::{in_use::InUseMetrics, lifecycle::LifecycleMetrics};
 
 /// Labels of what is told by kind of object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -110,6 +111,7 @@ pub(crate) struct Metrics {
     rollouts: Family<RolloutLabels, Counter>,
     leader: Gauge,
     pub(crate) in_use: InUseMetrics,
+    pub(crate) lifecycle: LifecycleMetrics,
     /// When each registry was last listed; the gauge is worked out when it is asked for.
     listed: Arc<Mutex<HashMap<String, Instant>>>,
 }
@@ -145,6 +147,7 @@ impl Metrics {
             rollouts: Family::default(),
             leader: Gauge::default(),
             in_use: InUseMetrics::default(),
+            lifecycle: LifecycleMetrics::default(),
             listed: Arc::default(),
         };
         registry.register(
@@ -220,6 +223,7 @@ impl Metrics {
             metrics.leader.clone(),
         );
         metrics.in_use.register(&mut registry);
+        metrics.lifecycle.register(&mut registry);
         Self {
             registry: Arc::new(registry),
             ..metrics

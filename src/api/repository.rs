@@ -76,7 +76,8 @@ pub struct RepositorySpec {
 
     /// Whether tags can be moved to another image: `MUTABLE`, `IMMUTABLE`, or either `_WITH_EXCLUSION` for the tags that
     /// the filters name. Default at creation: the Registry's `creationDefaults`, else ECR's, MUTABLE; not managed
-    /// afterwards.
+    /// afterwards. Where images in use are protected, an immutable repository gets one more exclusion filter, `in-use.*`, for the
+    /// tags that keep them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_tag_mutability: Option<ImageTagMutability>,
 

@@ -23,6 +23,7 @@ pub(crate) use self::handle::Protection;
 pub(crate) use self::{
     asks::asks,
     handle::{Ensured, InUse},
+    protect::admitting,
     shared::{Shared, repository},
     snapshot::{Snapshot, snapshot},
     usage::Uses,

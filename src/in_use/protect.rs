@@ -9,7 +9,10 @@ use super::{
     usage::{self, Usage, Uses},
 };
 use crate::{
-    api::names::{Digest, Tag},
+    api::{
+        IN_USE_TAG_PREFIX,
+        names::{Digest, Tag},
+    },
     aws::record::Mutability,
 };
 
@@ -252,6 +255,23 @@ pub(crate) fn immovable(mutability: &Mutability, tag: &str) -> Option<String> {
         ),
         other => Some(format!("its imageTagMutability {other} is not known to this operator")),
     }
+}
+
+/// The filter by which tags of ours are excepted from immutability.
+const OURS: &str = "in-use.*";
+
+/// How many exclusion filters a repository has at most (`imageTagMutabilityExclusionFilters` in the ECR API Reference).
+const MOST_FILTERS: usize = 5;
+
+/// The mutability by which tags of ours can be moved and nothing else changes; as it is where that is so already, or cannot be.
+pub(crate) fn admitting(mutability: &Mutability) -> Mutability {
+    let is_immutable = matches!(mutability.value.as_str(), "IMMUTABLE" | "IMMUTABLE_WITH_EXCLUSION");
+    let any = format!("{IN_USE_TAG_PREFIX}{}", "0".repeat(64));
+    if !is_immutable || immovable(mutability, &any).is_none() || mutability.filters.len() >= MOST_FILTERS {
+        return mutability.clone();
+    }
+    let filters = mutability.filters.iter().cloned().chain([OURS.to_owned()]);
+    Mutability::new("IMMUTABLE_WITH_EXCLUSION", filters)
 }
 
 /// Whether a text matches a pattern in which `*` stands for any text.

@@ -222,3 +222,27 @@ fn where_tags_are_immutable_ours_must_be_excepted() {
     assert!(says("IMMUTABLE", &[]).is_some());
     assert!(says("NEW", &["in-use.*"]).is_some());
 }
+
+#[test]
+fn tags_of_ours_are_admitted_where_we_manage_the_mutability_and_no_other_changes() {
+    let of = |value: &str, filters: &[&str]| Mutability::new(value, filters.iter().map(ToString::to_string));
+    for (from, to) in [
+        (of("IMMUTABLE", &[]), of("IMMUTABLE_WITH_EXCLUSION", &["in-use.*"])),
+        (
+            of("IMMUTABLE_WITH_EXCLUSION", &["dev-*"]),
+            of("IMMUTABLE_WITH_EXCLUSION", &["dev-*", "in-use.*"]),
+        ),
+    ] {
+        assert_eq!(admitting(&from), to);
+        assert_eq!(admitting(&to), to);
+    }
+    for as_it_is in [
+        of("MUTABLE", &[]),
+        of("MUTABLE_WITH_EXCLUSION", &["v*"]),
+        of("IMMUTABLE_WITH_EXCLUSION", &["in-*"]),
+        of("IMMUTABLE_WITH_EXCLUSION", &["a*", "b*", "c*", "d*", "e*"]),
+        of("NEW", &[]),
+    ] {
+        assert_eq!(admitting(&as_it_is), as_it_is);
+    }
+}

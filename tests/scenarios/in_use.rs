@@ -5,6 +5,7 @@ mod hall;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use aws_sdk_ecr::types::ImageTagMutability;
 use bed::{Effect, Fault, eventually, throughout};
 use serde_json::json;
 
@@ -404,14 +405,13 @@ fn where_nobody_asks_nothing_is_written_or_read() -> Result<()> {
 }
 
 #[test]
-fn an_immutable_repository_keeps_its_tags_and_says_so() -> Result<()> {
+fn where_others_made_the_tags_immutable_ours_stay_and_that_is_said() -> Result<()> {
     run(async |stage| {
-        let hall = Hall::shared(stage).await?;
-        let part = hall
-            .part_with(
-                "immutable",
-                json!({ "deletionPolicy": "DeleteWithImages", "imageTagMutability": "IMMUTABLE" }),
-            )
+        let part = Hall::shared(stage).await?.part("immutable").await?;
+        let put = part.scene.ecr().await?.put_image_tag_mutability();
+        put.repository_name(&part.repository)
+            .image_tag_mutability(ImageTagMutability::Immutable)
+            .send()
             .await?;
         let digest = part.push("v1").await?;
         part.pod("runner", &part.by(&digest)).await?;
@@ -424,6 +424,26 @@ fn an_immutable_repository_keeps_its_tags_and_says_so() -> Result<()> {
             Ok(())
         })
         .await
+    })
+}
+
+#[test]
+fn an_immutable_repository_of_ours_lets_our_tags_move_and_no_others() -> Result<()> {
+    run(async |stage| {
+        let immutable = json!({ "deletionPolicy": "DeleteWithImages", "imageTagMutability": "IMMUTABLE" });
+        let part = Hall::shared(stage).await?.part_with("admitting", immutable).await?;
+        let live = part.scene.live(&part.repository).await?;
+        let filters = live.image_tag_mutability_exclusion_filters();
+        ensure!(filters.len() == 1 && filters[0].filter() == "in-use.*", "{filters:?}");
+        let digest = part.push("v1").await?;
+        part.pod("runner", &part.by(&digest)).await?;
+        part.has_tag(&digest).await?;
+        part.delete("pod", "runner").await?;
+        part.lost_tag(&digest).await?;
+        ensure!(part.images().await?.contains_key(&digest));
+        let moved = part.push_other("v1").await;
+        ensure!(moved.is_err(), "v1 was moved");
+        Ok(())
     })
 }
 

@@ -30,6 +30,7 @@ use crate::{
         managed::{Look, Managed, Told},
         plan::{Goal, Plan, Verdict},
     },
+    metrics::lifecycle::PolicyLabels,
 };
 
 /// How often a policy is counted anew besides each time that one of its Repositories changes.
@@ -152,6 +153,19 @@ macro_rules! reports {
 
             fn left(uid: &str, ctx: &Context<World>) {
                 Policies::gone(&ctx.world, uid);
+                ctx.metrics.lifecycle.forget(uid);
+            }
+
+            fn concluded(&self, ctx: &Context<World>, tally: &Tally, _: Option<&Tally>, _: &Result<Verdict>) {
+                let labels = PolicyLabels {
+                    kind: Self::KIND,
+                    namespace: self.namespace().unwrap_or_default(),
+                    name: self.name_any(),
+                };
+                let mut figures = LifecyclePolicyStatus::default();
+                tally.fill(&mut figures);
+                let uid = self.uid().unwrap_or_default();
+                ctx.metrics.lifecycle.counted(&uid, labels, &figures);
             }
         }
     };

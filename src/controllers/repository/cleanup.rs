@@ -132,6 +132,11 @@ impl Wish {
         }
     }
 
+    /// Whether images in use are to be kept.
+    pub(crate) fn protects(&self) -> bool {
+        matches!(self, Self::Claimed(claim) if claim.protect && claim.mode == CleanupMode::Enforce)
+    }
+
     /// The policy that is shown as the one that applies.
     pub(crate) fn by(&self) -> &str {
         match self {

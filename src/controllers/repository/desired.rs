@@ -19,6 +19,7 @@ use crate::{
     },
     control::{plan::Verdict, reason::Reason},
     document::policy::{self, Allowed, Policy, Statement},
+    in_use,
 };
 
 /// What is wanted of one repository. `None`: not managed.
@@ -45,6 +46,16 @@ pub(crate) enum PolicyWish {
     Statements(Vec<Statement>),
     /// Exactly this.
     Document(Policy),
+}
+
+impl Desired {
+    /// Lets the tags of images in use move where all others must not. Only where the mutability is managed.
+    pub(crate) fn admit_in_use_tags(&mut self) {
+        if let Some(mutability) = &mut self.mutability {
+            *mutability = in_use::admitting(mutability);
+            self.creation.mutability = Some(mutability.clone());
+        }
+    }
 }
 
 /// Works it out, or says what is not valid or not allowed. Needs no call to AWS.

@@ -43,6 +43,7 @@ use crate::{
         plan::{Goal, Plan, Verdict},
         reason::Reason,
     },
+    in_use::asks,
 };
 
 /// What a Repository depends on.
@@ -275,7 +276,7 @@ impl Managed for Repository {
     fn seen(&self, ctx: &Context<World>) {
         repository_seen(&ctx.world, self);
         if let (true, Some(connection), Ok(name)) = (
-            crate::in_use::asks(self),
+            asks(self),
             ctx.world.connection(&self.spec.registry_ref.name),
             self.repository_name(),
         ) {
@@ -344,13 +345,17 @@ fn enter<'r>(object: &Repository, references: &'r References) -> Result<(Desired
             after: Duration::from_secs(2),
         }));
     };
-    let desired = desired::compose(object, name, registry, &grants, &references.identity.owner).map_err(|verdict| {
-        match object.metadata.deletion_timestamp {
-            // What could never be valid has nothing in AWS, and what no longer is must not be stuck.
-            Some(_) => Gate::Lost(verdict),
-            None => Gate::Closed(verdict),
-        }
-    })?;
+    let mut desired =
+        desired::compose(object, name, registry, &grants, &references.identity.owner).map_err(|verdict| {
+            match object.metadata.deletion_timestamp {
+                // What could never be valid has nothing in AWS, and what no longer is must not be stuck.
+                Some(_) => Gate::Lost(verdict),
+                None => Gate::Closed(verdict),
+            }
+        })?;
+    if asks(object) || references.cleanup.protects() {
+        desired.admit_in_use_tags();
+    }
     Ok((desired, manage, connection))
 }
 

@@ -194,6 +194,13 @@ impl Part {
             .await
     }
 
+    /// Pushes another image by a tag that exists.
+    pub(super) async fn push_other(&self, tag: &str) -> Result<String> {
+        let aws = &self.scene.stage.aws;
+        aws.push_image(&self.scene.account, REGION, &self.repository, tag, b"another")
+            .await
+    }
+
     pub(super) async fn push_index(&self, tag: &str, child: &str) -> Result<String> {
         let size = self.manifest(&self.repository, child).await?.len();
         let index = json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [{

@@ -52,8 +52,7 @@ pub(in super::super) async fn look(
         unreleasable: None,
         fresh: about.fresh,
     };
-    let is_protecting = |claim: &Claim| claim.protect && claim.mode == CleanupMode::Enforce;
-    if matches!(&sight.wish, Wish::Claimed(claim) if is_protecting(claim)) && about.manage {
+    if sight.wish.protects() && about.manage {
         sight.protection = Some(connection.in_use.protection(name));
         sight.protected = connection.in_use.protected(name);
         sight.unreleasable = connection.in_use.cannot_release(name);
