@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
@@ -58,6 +59,7 @@ impl Stage {
         for more in [
             bed::event_rights(ACCOUNT, REGION)?,
             bed::promotion_rights(ACCOUNT, REGION)?,
+            bed::in_use_rights(ACCOUNT, REGION)?,
         ] {
             statements.extend(more["Statement"].as_array().cloned().unwrap_or_default());
         }
@@ -71,7 +73,9 @@ impl Stage {
             region: REGION.to_owned(),
             env: BTreeMap::new(),
             gateway: None,
-            args: ["--inventory-interval", "1s"].map(str::to_owned).into(),
+            args: ["--inventory-interval", "1s", "--in-use-interval", "5s"]
+                .map(str::to_owned)
+                .into(),
         };
         self.operator = Some(Operator::start("operator", &self.cluster, &self.aws, options).await?);
         Ok(())
@@ -166,6 +170,18 @@ impl Stage {
             .await?;
         ensure!(!output.status.success(), "the apiserver took it");
         Ok(output.stderr)
+    }
+
+    /// Runs the operator's program as a command line, shows what it printed, and gives that and the exit code.
+    pub(crate) async fn command(&self, arguments: &[&str]) -> Result<(Option<i32>, String)> {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).envs(self.environment().await?);
+        let output = self.bed.run(&command, "").await?;
+        println!("   $ ecr-operator {}", arguments.join(" "));
+        for line in output.stdout.lines().chain(output.stderr.lines()) {
+            println!("   | {line}");
+        }
+        Ok((output.status.code(), output.stdout))
     }
 
     /// Runs kubectl.
