@@ -1,13 +1,14 @@
 //! Keeps the tags of a registry as all reports say, in the cluster that manages it.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     time::Duration,
 };
 
 use futures::{StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
 use kube::{Resource as _, runtime::reflector::ObjectRef};
+use tokio::time::Instant;
 
 use super::{
     asks::asks,
@@ -16,7 +17,7 @@ use super::{
     shelf::Shelf,
     shown,
     tags::{Look, Tags},
-    usage::Uses,
+    usage::{self, Uses},
 };
 use crate::{
     api::{
@@ -41,10 +42,12 @@ const AGAIN: Duration = Duration::from_secs(30);
 /// Keeps tags until the Registry is gone.
 pub(super) async fn run(ctx: &Context<World>, registry: &str) {
     let mut keeper = Keeper::default();
+    let mut collected = ctx.world.in_use.collected.subscribe();
     while let Some(connection) = ctx.world.connection(registry) {
         let pause = keeper.round(ctx, registry, &connection).await;
         tokio::select! {
             () = connection.in_use.keep.notified() => {}
+            Ok(()) = collected.changed(), if keeper.waits_for_collection => {}
             () = tokio::time::sleep(pause) => {}
         }
     }
@@ -55,6 +58,10 @@ pub(super) async fn run(ctx: &Context<World>, registry: &str) {
 struct Keeper {
     shelf: Shelf,
     repositories: HashMap<RepositoryName, Tags>,
+    /// Since when each repository asks.
+    asked_since: HashMap<RepositoryName, Instant>,
+    /// Some repository asks since the last collection was begun.
+    waits_for_collection: bool,
     known: BTreeSet<String>,
     told_silent: BTreeSet<String>,
 }
@@ -85,6 +92,8 @@ impl Keeper {
         if asked.is_empty() {
             // Reports are read for nobody; who reported is remembered in the status.
             self.shelf = Shelf::default();
+            self.asked_since.clear();
+            self.waits_for_collection = false;
             return interval;
         }
         let status = registry.status.as_ref().and_then(|status| status.in_use.as_ref());
@@ -98,7 +107,8 @@ impl Keeper {
             }
         };
         self.tell_silent(ctx, &registry, &survey, status);
-        let (more, failed) = self.work(world, name, connection, &asked, &survey).await;
+        let young = self.young(world, &asked);
+        let (more, failed) = self.work(world, name, connection, &asked, &young, &survey).await;
         Self::show(ctx, name, connection, Some(&survey), status);
         match (failed, more) {
             (Some(pause), _) => pause,
@@ -133,12 +143,13 @@ impl Keeper {
         let now = Timestamp::now();
         let mut survey = protect::survey(&readings, &self.known, &retired, now, stale_after);
         self.known = survey.clusters.iter().map(|cluster| cluster.id.clone()).collect();
-        let complete = world
-            .in_use
-            .collected
-            .borrow()
-            .as_ref()
-            .is_some_and(|collected| collected.complete);
+        let collected = world.in_use.collected.borrow().clone();
+        let complete = collected.as_ref().is_some_and(|collected| collected.complete);
+        if let Some(collected) = collected {
+            // Its publication may still be under way.
+            let key = (connection.registry_id.clone(), connection.region().clone());
+            usage::unite(&mut survey.usage, &collected.collection.of(&key));
+        }
         if own.is_none() || !complete {
             survey
                 .gaps
@@ -157,6 +168,29 @@ impl Keeper {
         Ok(survey)
     }
 
+    /// The repositories that ask since the last collection was begun: what came to run just before may be missing from it, and
+    /// what asks now may be about to get a policy.
+    fn young(&mut self, world: &World, asked: &[RepositoryName]) -> HashSet<RepositoryName> {
+        let now = Instant::now();
+        self.asked_since.retain(|repository, _| asked.contains(repository));
+        for repository in asked {
+            self.asked_since.entry(repository.clone()).or_insert(now);
+        }
+        let begun = world
+            .in_use
+            .collected
+            .borrow()
+            .as_ref()
+            .map(|collected| collected.begun);
+        let young = self.asked_since.iter().filter(|(_, since)| begun < Some(**since));
+        let young: HashSet<RepositoryName> = young.map(|(repository, _)| repository.clone()).collect();
+        self.waits_for_collection = !young.is_empty();
+        if self.waits_for_collection {
+            world.in_use.workload_changed();
+        }
+        young
+    }
+
     /// Works on all repositories that ask; whether there is more to be done at once, and how soon to try again what failed.
     async fn work(
         &mut self,
@@ -164,6 +198,7 @@ impl Keeper {
         registry: &str,
         connection: &Connection,
         asked: &[RepositoryName],
+        young: &HashSet<RepositoryName>,
         survey: &Survey,
     ) -> (bool, Option<Duration>) {
         let nothing = Uses::default();
@@ -171,6 +206,10 @@ impl Keeper {
         for repository in asked {
             let mut tags = self.repositories.remove(repository).unwrap_or_default();
             let uses = survey.usage.get(repository).unwrap_or(&nothing);
+            let mut gaps = survey.gaps.clone();
+            if young.contains(repository) {
+                gaps.push("what runs is looked at once more, since the repository has asked just now".into());
+            }
             jobs.push(async move {
                 let look = Look {
                     world,
@@ -178,7 +217,7 @@ impl Keeper {
                     connection,
                     repository,
                     uses,
-                    gaps: &survey.gaps,
+                    gaps: &gaps,
                 };
                 let looked = tags.look(&look).await;
                 (repository, tags, looked)

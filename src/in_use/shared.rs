@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use super::collect::Collection;
 use crate::{
@@ -18,6 +21,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Collected {
     pub collection: Collection,
+    /// When it was begun: what came to be used since may be missing.
+    pub begun: Instant,
     /// Otherwise it is what was seen before, and whatever was seen now.
     pub complete: bool,
 }

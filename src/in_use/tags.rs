@@ -20,6 +20,7 @@ use crate::{
     },
     aws::{
         error::{AwsError, Fault},
+        images::ImageRef,
         parking::{self, ReleasedTag},
     },
     controllers::{
@@ -151,14 +152,17 @@ impl Tags {
                     tracing::info!(registry = look.registry, repository = %look.repository, %digest, "keeps an image in use from clean-up");
                     listing.ours.insert(tag, (*digest).clone());
                 }
-                Err(error) if error.fault == Fault::NotFound && !error.is("RepositoryNotFoundException") => {
+                Err(error) if is_missing(&error) && !look.is_there(digest).await? => {
                     listing.images.remove(*digest);
                     listing.tags.retain(|_, holder| holder != *digest);
                 }
-                Err(error) if is_about_the_image(&error) => {
+                Err(error) if is_missing(&error) || is_about_the_image(&error) => {
                     tracing::warn!(registry = look.registry, repository = %look.repository, %digest, %error, "an image in use cannot be kept from clean-up");
-                    self.refused
-                        .insert((*digest).clone(), (Instant::now(), error.to_string()));
+                    let why = match is_missing(&error) {
+                        true => "ECR does not hand out its manifest, as of an image in the archive".to_owned(),
+                        false => error.to_string(),
+                    };
+                    self.refused.insert((*digest).clone(), (Instant::now(), why));
                 }
                 Err(error) => return Err(error),
             }
@@ -249,6 +253,13 @@ impl Look<'_> {
         Ok(ours && self.connection.standing() == Some(Standing::Managing))
     }
 
+    /// Whether the image is there after all, be it in the archive.
+    async fn is_there(&self, digest: &Digest) -> Result<bool, AwsError> {
+        let image = ImageRef::Digest(digest.clone());
+        let found = self.connection.ecr.describe_image(self.repository, &image).await?;
+        Ok(found.is_some())
+    }
+
     fn is_used_now(&self, tag: &Tag) -> bool {
         tag.keeps()
             .is_none_or(|digest| self.connection.in_use.uses(self.repository, &digest))
@@ -274,8 +285,13 @@ impl Look<'_> {
     }
 }
 
+/// Whether the image, but not the repository, was not found.
+fn is_missing(error: &AwsError) -> bool {
+    error.fault == Fault::NotFound && !error.is("RepositoryNotFoundException")
+}
+
 /// Whether the error is about this image, so that others may fare better: it has all the tags that ECR allows, its tag is
-/// immutable elsewhere, or ECR does not hand it out, as when it is archived.
+/// immutable elsewhere, or ECR does not hand it out.
 fn is_about_the_image(error: &AwsError) -> bool {
     error.fault == Fault::Quota
         || error.is("ImageTagAlreadyExistsException")

@@ -50,11 +50,16 @@ async fn collect(world: &World) {
                 () = sleep(LOOK) => {}
             }
         }
+        let begun = Instant::now();
         let (mut collection, complete) = lister::collect(world).await;
         if let (false, Some(before)) = (complete, &before) {
             collection.keep(&before.collection);
         }
-        let collected = Arc::new(Collected { collection, complete });
+        let collected = Arc::new(Collected {
+            collection,
+            begun,
+            complete,
+        });
         before = Some(Arc::clone(&collected));
         shared.collected.send_replace(Some(collected));
         let ended = Instant::now();

@@ -447,6 +447,38 @@ fn an_immutable_repository_of_ours_lets_our_tags_move_and_no_others() -> Result<
     })
 }
 
+/// ECR takes no 1,001st tag, and hands out no manifest of what is in the archive.
+#[test]
+fn what_cannot_have_our_tag_keeps_the_policy_from_being_put_and_says_why() -> Result<()> {
+    run(async |stage| {
+        let hall = Hall::shared(stage).await?;
+        let full = hall.part_with("full", json!({})).await?;
+        let archived = hall.part_with("archived", json!({})).await?;
+        let (many, other) = (full.push("v0").await?, full.push("other").await?);
+        full.tag_often(&many, 999).await?;
+        full.pod("many", &full.by(&many)).await?;
+        full.pod("other", &full.by(&other)).await?;
+        let stored = archived.push("v1").await?;
+        archived.archive(&stored).await?;
+        archived.pod("stored", &archived.by(&stored)).await?;
+        for part in [&full, &archived] {
+            part.cleaned_by("all").await?;
+        }
+        full.has_tag(&other).await?;
+        for (part, why) in [(&full, "maximum number of tags"), (&archived, "cannot be tagged")] {
+            part.says(why).await?;
+            part.is("Protecting").await?;
+            ensure!(
+                !part.has_policy().await?,
+                "it was put all the same on {}",
+                part.repository
+            );
+        }
+        ensure!(full.images().await?.contains_key(&many) && archived.images().await?.contains_key(&stored));
+        Ok(())
+    })
+}
+
 #[test]
 fn an_image_of_an_index_protects_the_index() -> Result<()> {
     run(async |stage| {

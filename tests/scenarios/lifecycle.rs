@@ -462,6 +462,48 @@ fn an_edit_costs_one_put_and_what_is_settled_costs_nothing() -> Result<()> {
     })
 }
 
+/// A slip of the label that a policy selects by: the next policy would take almost everything.
+#[test]
+fn a_label_flipped_on_500_repositories_trips_the_guard_and_nothing_goes() -> Result<()> {
+    const COUNT: usize = 500;
+    run(async |stage| {
+        let scene = stage.scene("lcp-flip").await?;
+        scene.registry(json!({})).await?;
+        let selecting = |tier: &str, days| json!({ "repositorySelector": { "matchLabels": { "tier": tier } }, "rules": older_than(days) });
+        scene.apply(&policy(&scene, "gentle", selecting("gentle", 900))).await?;
+        scene.apply(&policy(&scene, "harsh", selecting("harsh", 1))).await?;
+        let all = |tier: &str| {
+            let items = (0..COUNT).map(|number| labelled(&scene, &format!("web-{number}"), json!({ "tier": tier })));
+            json!({ "apiVersion": "v1", "kind": "List", "items": items.collect::<Vec<_>>() })
+        };
+        scene.apply(&all("gentle")).await?;
+        counted(&scene, "gentle", &json!({ "applied": COUNT })).await?;
+        let age = ImageAge::pushed(30);
+        for number in 0..COUNT {
+            let name = format!("{}/web-{number}", scene.name);
+            let digest = stage.aws.push_image(&scene.account, REGION, &name, "v1", b"x").await?;
+            stage.aws.age_image(&scene.account, REGION, &name, &digest, age).await?;
+        }
+        stage.aws.reset_calls(&scene.account, REGION).await?;
+        scene.apply(&all("harsh")).await?;
+        let told = counted(
+            &scene,
+            "harsh",
+            &json!({ "repositories": COUNT, "applied": 0, "blocked": COUNT }),
+        )
+        .await?;
+        ensure!(told["status"]["imagesToExpire"] == COUNT, "{}", told["status"]);
+        let calls = scene.operators_calls().await?;
+        ensure!(
+            !calls.contains_key("PutLifecyclePolicy") && !calls.contains_key("DeleteLifecyclePolicy"),
+            "{calls:?}"
+        );
+        let done = stage.aws.run_lifecycle(&scene.account, REGION, None, 0).await?;
+        ensure!(done.is_empty(), "{} images went", done.len());
+        Ok(())
+    })
+}
+
 #[test]
 fn whatever_call_is_the_last_the_policy_is_put_after_its_preview() -> Result<()> {
     run(async |stage| {

@@ -6,8 +6,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use aws_sdk_ecr::types::{DescribeImagesFilter, ImageIdentifier, ImageStatusFilter};
+use aws_sdk_ecr::types::{DescribeImagesFilter, ImageIdentifier, ImageStatusFilter, TargetStorageClass};
 use bed::{Cluster, Operator, Policy, eventually};
+use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -296,6 +297,18 @@ impl Part {
         .await
     }
 
+    /// Whether any policy is in force.
+    pub(super) async fn has_policy(&self) -> Result<bool> {
+        let get = self.scene.ecr().await?.get_lifecycle_policy();
+        match get.repository_name(&self.repository).send().await {
+            Ok(_) => Ok(true),
+            Err(error) => match error.as_service_error() {
+                Some(refusal) if refusal.is_lifecycle_policy_not_found_exception() => Ok(false),
+                _ => Err(error.into()),
+            },
+        }
+    }
+
     /// How often the operator made a call.
     pub(super) async fn made(&self, operation: &str) -> Result<usize> {
         let calls = self.scene.operators_calls().await?;
@@ -346,6 +359,29 @@ impl Part {
     pub(super) async fn put(&self, digest: &str, tag: &str) -> Result<()> {
         let manifest = self.manifest(&self.repository, digest).await?;
         self.put_manifest(&manifest, tag).await
+    }
+
+    /// Puts so many more tags on an image.
+    pub(super) async fn tag_often(&self, digest: &str, times: usize) -> Result<()> {
+        let manifest = self.manifest(&self.repository, digest).await?;
+        let puts = (0..times).map(|number| {
+            let (tag, manifest) = (format!("t{number}"), &manifest);
+            async move { self.put_manifest(manifest, &tag).await }
+        });
+        let puts: Vec<Result<()>> = stream::iter(puts).buffer_unordered(16).collect().await;
+        puts.into_iter().collect()
+    }
+
+    /// Moves an image to the archive.
+    pub(super) async fn archive(&self, digest: &str) -> Result<()> {
+        let archive = self.scene.ecr().await?.update_image_storage_class();
+        archive
+            .repository_name(&self.repository)
+            .image_id(ImageIdentifier::builder().image_digest(digest).build())
+            .target_storage_class(TargetStorageClass::Archive)
+            .send()
+            .await?;
+        Ok(())
     }
 
     async fn put_manifest(&self, manifest: &str, tag: &str) -> Result<()> {

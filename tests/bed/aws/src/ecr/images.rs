@@ -30,6 +30,9 @@ struct Stored {
     new_image: bool,
 }
 
+/// How many tags an image has at most (`Tags per image` in the service quotas of ECR).
+const MOST_TAGS: usize = 1_000;
+
 impl Registry {
     pub(super) fn put_image(self: &Arc<Self>, world: &Arc<World>, body: &Value) -> Answer {
         let push = Push {
@@ -122,6 +125,18 @@ impl Registry {
                         "The image tag '{tag}' already exists in the '{}' repository and cannot be overwritten because \
                          the tag is immutable.",
                         push.repository
+                    ),
+                ));
+            }
+            if let Some(tag) = push.tag
+                && holder != Some(&digest)
+                && repository.image_tags.values().filter(|of| **of == digest).count() >= MOST_TAGS
+            {
+                return Err(refusal(
+                    400,
+                    "LimitExceededException",
+                    format!(
+                        "The tag '{tag}' cannot be added: the maximum number of tags per image, {MOST_TAGS}, is reached"
                     ),
                 ));
             }

@@ -37,6 +37,12 @@ impl Registry {
                 let Some(image) = repository.images.get_mut(&digest) else {
                     continue;
                 };
+                if image.image_status == "ARCHIVED" {
+                    // It cannot be pulled before it is restored ("Archiving an image" in the User Guide); the code is not documented.
+                    failures.push(json!({ "imageId": id, "failureCode": "ImageNotFound",
+                        "failureReason": "Requested image is archived" }));
+                    continue;
+                }
                 if !excluded {
                     image.last_recorded_pull_time = Some(Utc::now());
                 }
