@@ -5,8 +5,9 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use aws_sdk_ecr::Client;
+use aws_sdk_ecr::operation::describe_images::DescribeImagesError;
 use aws_sdk_ecr::types::{ImageIdentifier, ImageTagMutability, Repository};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::figures::Counts;
 
@@ -75,12 +76,59 @@ impl Admin {
         )?)
     }
 
-    /// Puts a manifest under a tag.
-    pub(super) async fn put_image(&self, repository: &str, manifest: &Value, tag: &str) -> Result<()> {
+    /// Puts an image of the same layers under a tag, made another one by an annotation; gives its digest.
+    pub(super) async fn put_variant(&self, repository: &str, manifest: &Value, tag: &str) -> Result<String> {
         self.count("PutImage");
+        let mut variant = manifest.clone();
+        variant["annotations"] = json!({ "variant": tag });
         let put = self.ecr.put_image().repository_name(repository).image_tag(tag);
-        let put = put.image_manifest(manifest.to_string()).send().await;
-        put.map(drop).with_context(|| format!("putting {repository}:{tag}"))
+        let put = put.image_manifest(variant.to_string()).send().await;
+        let put = put.with_context(|| format!("putting {repository}:{tag}"))?;
+        let digest = put.image.and_then(|image| image.image_id?.image_digest);
+        digest.context("the image has no digest")
+    }
+
+    /// The digest of the image with this tag.
+    pub(super) async fn digest(&self, repository: &str, tag: &str) -> Result<String> {
+        self.count("DescribeImages");
+        let id = ImageIdentifier::builder().image_tag(tag).build();
+        let describe = self.ecr.describe_images().repository_name(repository).image_ids(id);
+        let described = describe
+            .send()
+            .await
+            .with_context(|| format!("looking for {repository}:{tag}"))?;
+        let image = described.image_details.unwrap_or_default().pop();
+        image
+            .and_then(|image| image.image_digest)
+            .context("the image has no digest")
+    }
+
+    /// Whether there is an image with this tag.
+    pub(super) async fn has_tag(&self, repository: &str, tag: &str) -> Result<bool> {
+        self.count("DescribeImages");
+        let id = ImageIdentifier::builder().image_tag(tag).build();
+        let describe = self.ecr.describe_images().repository_name(repository).image_ids(id);
+        match describe.send().await {
+            Ok(_) => Ok(true),
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(DescribeImagesError::is_image_not_found_exception) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(error).with_context(|| format!("looking for {repository}:{tag}")),
+        }
+    }
+
+    /// The text of the lifecycle policy of a repository that has one.
+    pub(super) async fn lifecycle_policy(&self, repository: &str) -> Result<Value> {
+        self.count("GetLifecyclePolicy");
+        let get = self.ecr.get_lifecycle_policy().repository_name(repository).send().await;
+        let policy = get.with_context(|| format!("the lifecycle policy of {repository}"))?;
+        Ok(serde_json::from_str(
+            policy.lifecycle_policy_text().unwrap_or_default(),
+        )?)
     }
 
     /// All repositories.

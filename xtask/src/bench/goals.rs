@@ -41,7 +41,12 @@ impl Goal {
 
 /// How many calls one listing takes, with the claim, which is a repository too.
 pub(super) fn pages(count: u32) -> f64 {
-    f64::from((count + 1).div_ceil(PAGE))
+    f64::from(pages_of(count + 1))
+}
+
+/// How many calls a listing of so many repositories takes.
+pub(super) fn pages_of(repositories: u32) -> u32 {
+    repositories.div_ceil(PAGE)
 }
 
 /// The goals that apply to a run.

@@ -1,8 +1,11 @@
 //! `cargo xtask bench`: what the operator costs, in time, calls, writes, memory and CPU.
 
 mod admin;
+mod deployments;
 mod figures;
 mod goals;
+mod lifecycle;
+mod measured;
 mod objects;
 mod phases;
 mod promotion;
@@ -33,6 +36,7 @@ pub(crate) struct Arguments {
 enum What {
     Repositories(Settings),
     Promotion(promotion::Settings),
+    Lifecycle(lifecycle::Settings),
 }
 
 /// Repositories with tag mutability, scanning, a policy and a tag, through the phases of their life
@@ -88,14 +92,6 @@ pub(crate) enum Phase {
     Delete,
 }
 
-impl Phase {
-    fn name(self) -> String {
-        self.to_possible_value()
-            .map(|value| value.get_name().to_owned())
-            .unwrap_or_default()
-    }
-}
-
 impl Settings {
     fn rtt(&self) -> Duration {
         Duration::from_millis(self.rtt_ms.into())
@@ -114,6 +110,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.what {
         What::Repositories(settings) => repositories(settings).await,
         What::Promotion(settings) => promotion::run(settings).await,
+        What::Lifecycle(settings) => lifecycle::run(settings).await,
     }
 }
 
@@ -140,16 +137,16 @@ fn conclude(shown: &str, must_reach: bool, goals: &[goals::Goal]) -> ExitCode {
 async fn measure(settings: Settings, program: std::path::PathBuf) -> Result<Outcome> {
     let binary_bytes = std::fs::metadata(&program)?.len();
     say("starting the bed and claiming a registry");
-    let mut stage = Stage::start(program, Purpose::Repositories, settings.rtt()).await?;
+    let mut stage = Stage::start(program, Purpose::Repositories, &[], settings.rtt()).await?;
     let mut phases = Vec::new();
     for phase in Phase::value_variants()
         .iter()
         .copied()
         .filter(|phase| settings.runs(*phase))
     {
-        say(&format!("{} of {} Repositories", phase.name(), settings.count));
+        say(&format!("{} of {} Repositories", value_name(&phase), settings.count));
         let figures = phases::run(phase, &mut stage, &settings).await?;
-        say(&format!("{} took {:.1} s", phase.name(), figures.seconds));
+        say(&format!("{} took {:.1} s", value_name(&phase), figures.seconds));
         phases.push((phase, figures));
     }
     let usage = stage.end().await?;
@@ -160,6 +157,14 @@ async fn measure(settings: Settings, program: std::path::PathBuf) -> Result<Outc
         usage,
         binary_mb: usage::megabytes(binary_bytes),
     })
+}
+
+/// A phase's name, as it is given and printed.
+fn value_name(phase: &impl ValueEnum) -> String {
+    phase
+        .to_possible_value()
+        .map(|value| value.get_name().to_owned())
+        .unwrap_or_default()
 }
 
 /// Progress goes to stderr: stdout is for the result.

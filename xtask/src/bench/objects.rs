@@ -13,7 +13,7 @@ use kube::{Client, Error};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::stage::{ACCOUNT, NAMESPACE, REGISTRY};
+use super::stage::{ACCOUNT, NAMESPACE, REGION, REGISTRY};
 
 /// How many requests to the apiserver are under way at once.
 pub(super) const AT_ONCE: usize = 16;
@@ -21,7 +21,7 @@ pub(super) const AT_ONCE: usize = 16;
 /// Longer than any phase; without it the apiserver ends a watch after some minutes.
 const WATCH_SECONDS: u32 = 7_200;
 
-/// The API of Repositories, or of Registries.
+/// The API of a kind of the operator.
 pub(super) fn resource(kind: &str, plural: &str) -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("ecr-operator.dev", "v1alpha1", kind), plural)
 }
@@ -40,48 +40,77 @@ pub(super) fn repository(number: u32) -> String {
     format!("{NAMESPACE}/{}", name(number))
 }
 
-fn manifest(number: u32) -> Value {
+/// How an image of it is written into workloads.
+pub(super) fn reference(number: u32, digest: &str) -> String {
+    let name = repository(number);
+    format!("{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{name}@{digest}")
+}
+
+/// What most objects ask for: tag mutability, scanning, a policy and a tag.
+pub(super) fn usual_spec() -> Value {
+    json!({
+        "registryRef": { "name": REGISTRY },
+        "deletionPolicy": "DeleteIfEmpty",
+        "imageTagMutability": "IMMUTABLE",
+        "scanOnPush": true,
+        "tags": { "team": "a" },
+        "policy": { "access": { "pull": { "principals": [ACCOUNT] } } },
+    })
+}
+
+/// What an object asks for that is only to be there.
+pub(super) fn bare_spec() -> Value {
+    json!({ "registryRef": { "name": REGISTRY } })
+}
+
+fn manifest(number: u32, spec: &Value) -> Value {
     json!({
         "apiVersion": "ecr-operator.dev/v1alpha1",
         "kind": "Repository",
         "metadata": { "name": name(number), "namespace": NAMESPACE },
-        "spec": {
-            "registryRef": { "name": REGISTRY },
-            "deletionPolicy": "DeleteIfEmpty",
-            "imageTagMutability": "IMMUTABLE",
-            "scanOnPush": true,
-            "tags": { "team": "a" },
-            "policy": { "access": { "pull": { "principals": [ACCOUNT] } } },
-        },
+        "spec": spec,
     })
 }
 
-/// Creates so many objects.
-pub(super) async fn apply(client: &Client, count: u32) -> Result<()> {
+/// Creates so many objects that ask for this.
+pub(super) async fn apply(client: &Client, count: u32, spec: &Value) -> Result<()> {
     let api = &api(client);
-    stream::iter((0..count).map(anyhow::Ok))
-        .try_for_each_concurrent(AT_ONCE, async |number| {
-            let object = serde_json::from_value(manifest(number))?;
-            let applied = api.create(&PostParams::default(), &object).await;
-            applied.map(drop).with_context(|| format!("applying {}", name(number)))
-        })
-        .await
+    for_each(0..count, async |number| {
+        let object = serde_json::from_value(manifest(number, spec))?;
+        let applied = api.create(&PostParams::default(), &object).await;
+        applied.map(drop).with_context(|| format!("applying {}", name(number)))
+    })
+    .await
 }
 
 /// Asks for the deletion of so many objects.
 pub(super) async fn delete(client: &Client, count: u32) -> Result<()> {
     let api = &api(client);
-    stream::iter((0..count).map(anyhow::Ok))
-        .try_for_each_concurrent(AT_ONCE, async |number| {
-            let deleted = api.delete(&name(number), &DeleteParams::default()).await;
-            deleted.map(drop).with_context(|| format!("deleting {}", name(number)))
-        })
+    for_each(0..count, async |number| {
+        let deleted = api.delete(&name(number), &DeleteParams::default()).await;
+        deleted.map(drop).with_context(|| format!("deleting {}", name(number)))
+    })
+    .await
+}
+
+/// Does some work for each of them, several at once.
+pub(super) async fn for_each<T>(all: impl IntoIterator<Item = T>, work: impl AsyncFn(T) -> Result<()>) -> Result<()> {
+    let work = &work;
+    stream::iter(all.into_iter().map(anyhow::Ok))
+        .try_for_each_concurrent(AT_ONCE, async |one| work(one).await)
         .await
+}
+
+/// What an object says of its lifecycle policy; nothing where it does not exist.
+pub(super) async fn cleanup(client: &Client, number: u32) -> Result<Cleanup> {
+    let object = api(client).get(&name(number)).await?;
+    let said = object.data["status"]["lifecyclePolicy"].clone();
+    Ok(serde_json::from_value::<Option<Cleanup>>(said)?.unwrap_or_default())
 }
 
 /// The part of an object that is looked at: reading thousands of them whole would take time from what is measured.
 #[derive(Debug, Clone, Deserialize)]
-struct Seen {
+pub(super) struct Seen {
     metadata: Metadata,
     #[serde(default)]
     status: Status,
@@ -94,9 +123,23 @@ struct Metadata {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 struct Status {
-    #[serde(default)]
     conditions: Vec<Condition>,
+    lifecycle_policy: Cleanup,
+}
+
+/// What became of the lifecycle policy of an object.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Cleanup {
+    reason: String,
+    message: String,
+    /// Stands for what was asked for when this was found.
+    pub(super) asked: String,
+    /// Stands for what was put, and for what may have been put.
+    put: String,
+    putting: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -112,13 +155,29 @@ struct Condition {
 }
 
 /// Why an object is not Ready for its generation; `None` if it is.
-fn lack(object: &Seen) -> Option<String> {
+pub(super) fn lack(object: &Seen) -> Option<String> {
     let Some(ready) = object.status.conditions.iter().find(|one| one.kind == "Ready") else {
         return Some("no condition yet".to_owned());
     };
     let current = ready.observed_generation == object.metadata.generation;
     (ready.status != "True" || !current).then(|| format!("{}: {}", ready.reason, ready.message))
 }
+
+/// Why what an object says is not that a lifecycle policy is in force that asks for something else than `before`.
+pub(super) fn lacks_policy_after(before: &str, object: &Seen) -> Option<String> {
+    let said = &object.status.lifecycle_policy;
+    let in_force = said.reason == "Settled" && !said.put.is_empty() && said.putting.is_empty();
+    if in_force && said.asked != before {
+        return lack(object);
+    }
+    Some(match said.asked == before {
+        true => "it has not seen the policy yet".to_owned(),
+        false => format!("{}: {}", said.reason, said.message),
+    })
+}
+
+/// Why an object is not as it is waited for; `None` if it is.
+type Lack = Box<dyn Fn(&Seen) -> Option<String> + Send + Sync>;
 
 /// All objects as a watch shows them.
 pub(super) struct Watch {
@@ -127,17 +186,25 @@ pub(super) struct Watch {
 }
 
 /// What was seen so far. Counted as it comes: going through thousands of objects at each event would take too long.
-#[derive(Debug, Default)]
 pub(super) struct Sum {
+    lack: Lack,
     lacks: BTreeMap<String, Option<String>>,
     ready: usize,
 }
 
 impl Sum {
+    fn new(lack: Lack) -> Self {
+        Self {
+            lack,
+            lacks: BTreeMap::new(),
+            ready: 0,
+        }
+    }
+
     fn take(&mut self, event: WatchEvent<Seen>) -> Result<()> {
         match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                let lack = lack(&object);
+                let lack = (self.lack)(&object);
                 self.ready += usize::from(lack.is_none());
                 let before = self.lacks.insert(object.metadata.name, lack);
                 self.ready -= usize::from(before.is_some_and(|lack| lack.is_none()));
@@ -157,7 +224,7 @@ impl Sum {
         self.lacks.len()
     }
 
-    /// How many are Ready for their generation.
+    /// How many lack nothing.
     pub(super) fn ready(&self) -> usize {
         self.ready
     }
@@ -168,7 +235,7 @@ impl Sum {
             .iter()
             .find_map(|(name, lack)| Some(format!("; {name}: {}", lack.as_ref()?)));
         format!(
-            "{} objects, {} of them Ready{}",
+            "{} objects, {} of them as they should be{}",
             self.objects(),
             self.ready,
             lacking.unwrap_or_default()
@@ -177,8 +244,16 @@ impl Sum {
 }
 
 impl Watch {
-    /// Sees what is there, and then what changes.
+    /// Sees what is there, and then what changes. An object lacks nothing once it is Ready for its generation.
     pub(super) async fn start(client: &Client) -> Result<Self> {
+        Self::start_with(client, lack).await
+    }
+
+    /// The same for objects that lack what `lack` says.
+    pub(super) async fn start_with(
+        client: &Client,
+        lack: impl Fn(&Seen) -> Option<String> + Send + Sync + 'static,
+    ) -> Result<Self> {
         let url = format!(
             "/apis/ecr-operator.dev/v1alpha1/namespaces/{NAMESPACE}/repositories\
              ?watch=true&resourceVersion=0&timeoutSeconds={WATCH_SECONDS}"
@@ -188,7 +263,7 @@ impl Watch {
             .await?;
         Ok(Self {
             events: events.boxed(),
-            seen: Sum::default(),
+            seen: Sum::new(Box::new(lack)),
         })
     }
 
@@ -222,7 +297,7 @@ mod tests {
 
     #[test]
     fn ready_is_what_is_ready_for_its_generation() {
-        let mut sum = Sum::default();
+        let mut sum = Sum::new(Box::new(lack));
         for (kind, generation, observed, expected) in [
             ("ADDED", 1, 0, (1, 0)),
             ("MODIFIED", 1, 1, (1, 1)),
@@ -233,6 +308,33 @@ mod tests {
         ] {
             sum.take(event(kind, generation, observed)).unwrap();
             assert_eq!((sum.objects(), sum.ready()), expected);
+        }
+    }
+
+    #[test]
+    fn a_policy_is_in_force_once_it_was_put_and_all_else_is_settled() {
+        let object = |observed: i64, cleanup: Value| -> Seen {
+            let ready =
+                json!({ "type": "Ready", "status": "True", "reason": "Settled", "observedGeneration": observed });
+            serde_json::from_value(json!({
+                "metadata": { "name": "a", "generation": 1 },
+                "status": { "conditions": [ready], "lifecyclePolicy": cleanup },
+            }))
+            .unwrap()
+        };
+        let lacks = |observed, cleanup| lacks_policy_after("old", &object(observed, cleanup)).is_some();
+        let settled = json!({ "reason": "Settled", "asked": "new", "put": "mark" });
+        assert!(!lacks(1, settled.clone()));
+        assert!(lacks(0, settled), "it is not Ready for its generation");
+        for (key, value) in [
+            ("asked", "old"),
+            ("reason", "Previewing"),
+            ("put", ""),
+            ("putting", "other"),
+        ] {
+            let mut cleanup = json!({ "reason": "Settled", "asked": "new", "put": "mark" });
+            cleanup[key] = json!(value);
+            assert!(lacks(1, cleanup), "{key}");
         }
     }
 

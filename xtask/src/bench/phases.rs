@@ -36,9 +36,13 @@ pub(super) async fn run(phase: Phase, stage: &mut Stage, settings: &Settings) ->
     }
 }
 
-/// Generous: five minutes, and as long again for each 500 objects.
 fn limit(settings: &Settings) -> Duration {
-    Duration::from_mins(5) * (1 + settings.count / 500) * if settings.faults > 0 { 3 } else { 1 }
+    generous(settings.count) * if settings.faults > 0 { 3 } else { 1 }
+}
+
+/// Five minutes, and as long again for each 500 objects.
+pub(super) fn generous(count: u32) -> Duration {
+    Duration::from_mins(5) * (1 + count / 500)
 }
 
 async fn create(stage: &Stage, settings: &Settings) -> Result<Figures> {
@@ -48,7 +52,7 @@ async fn create(stage: &Stage, settings: &Settings) -> Result<Figures> {
     let before = stage.reading().await?;
     let start = Instant::now();
     let applying = async {
-        objects::apply(&stage.client, settings.count).await?;
+        objects::apply(&stage.client, settings.count, &objects::usual_spec()).await?;
         Ok(start.elapsed().as_secs_f64())
     };
     let ready = watch.until(limit(settings), "all to be Ready", |seen| seen.ready() == count);

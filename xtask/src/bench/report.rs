@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::figures::{Figures, rounded};
 use super::goals::{self, Goal};
 use super::usage::Usage;
-use super::{Phase, Settings};
+use super::{Phase, Settings, value_name};
 
 /// Everything that was measured.
 #[derive(Debug, Clone)]
@@ -37,7 +37,7 @@ impl Outcome {
         let phases: Map<String, Value> = self
             .phases
             .iter()
-            .map(|(phase, figures)| (phase.name(), figures.json(count)))
+            .map(|(phase, figures)| (value_name(phase), figures.json(count)))
             .collect();
         json!({
             "count": count,
@@ -60,20 +60,7 @@ impl Outcome {
         text += &table(&self.phase_rows());
         text.push('\n');
         for (phase, figures) in &self.phases {
-            let calls: Vec<String> = figures
-                .calls
-                .iter()
-                .map(|(name, count)| format!("{name} {count}"))
-                .collect();
-            writeln!(text, "{} called: {}", phase.name(), or_nothing(&calls)).ok();
-            let extra: Vec<String> = figures
-                .extra
-                .iter()
-                .map(|(name, value)| format!("{name} {value}"))
-                .collect();
-            if !extra.is_empty() {
-                writeln!(text, "{} also: {}", phase.name(), extra.join(", ")).ok();
-            }
+            text += &lines(&value_name(phase), figures);
         }
         text.push('\n');
         text += &table(&self.figure_rows());
@@ -95,7 +82,7 @@ impl Outcome {
         let mut rows = vec![head.map(str::to_owned).to_vec()];
         rows.extend(self.phases.iter().map(|(phase, figures)| {
             vec![
-                phase.name(),
+                value_name(phase),
                 format!("{:.1}", figures.seconds),
                 figures.total_calls().to_string(),
                 format!("{:.2}", figures.calls_per_object(self.settings.count)),
@@ -130,12 +117,27 @@ impl Outcome {
     }
 }
 
-pub(super) fn or_nothing(list: &[String]) -> String {
-    if list.is_empty() {
-        "nothing".to_owned()
-    } else {
-        list.join(", ")
+/// What a phase called, and what only it has to tell.
+pub(super) fn lines(name: &str, figures: &Figures) -> String {
+    let calls: Vec<String> = figures
+        .calls
+        .iter()
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
+    let calls = match calls.is_empty() {
+        true => "nothing".to_owned(),
+        false => calls.join(", "),
+    };
+    let mut text = format!("{name} called: {calls}\n");
+    let extra: Vec<String> = figures
+        .extra
+        .iter()
+        .map(|(name, value)| format!("{name} {value}"))
+        .collect();
+    if !extra.is_empty() {
+        writeln!(text, "{name} also: {}", extra.join(", ")).ok();
     }
+    text
 }
 
 /// Columns as wide as they need to be: the first one to the left, the others to the right.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::admin::Admin;
 use super::figures::{Reading, difference};
-use super::objects::resource;
+use super::objects::{self, resource};
 use super::usage::Usage;
 
 /// Whose registry it is, and the account that the operator runs in.
@@ -39,12 +39,13 @@ const LOOKS_AT_REST: u32 = 10;
 pub(super) enum Purpose {
     Repositories,
     Promotions,
+    Lifecycle,
 }
 
 impl Purpose {
     fn may(self) -> &'static [&'static str] {
         match self {
-            Self::Repositories => &["Manage"],
+            Self::Repositories | Self::Lifecycle => &["Manage"],
             Self::Promotions => &["Manage", "Promote"],
         }
     }
@@ -52,14 +53,17 @@ impl Purpose {
     /// The policies of the guide, as one.
     fn rights(self) -> Result<Value> {
         let mut policy = bed::operator_rights(ACCOUNT, REGION)?;
-        if self == Self::Promotions {
-            let statements = policy["Statement"].as_array_mut().context("no statements")?;
-            for more in [
+        let more = match self {
+            Self::Repositories => Vec::new(),
+            Self::Promotions => vec![
                 bed::event_rights(ACCOUNT, REGION)?,
                 bed::promotion_rights(ACCOUNT, REGION)?,
-            ] {
-                statements.extend(more["Statement"].as_array().cloned().unwrap_or_default());
-            }
+            ],
+            Self::Lifecycle => vec![bed::in_use_rights(ACCOUNT, REGION)?],
+        };
+        let statements = policy["Statement"].as_array_mut().context("no statements")?;
+        for more in more {
+            statements.extend(more["Statement"].as_array().cloned().unwrap_or_default());
         }
         Ok(policy)
     }
@@ -84,8 +88,8 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Starts everything and claims the registry. AWS answers late by `rtt` from then on.
-    pub(super) async fn start(program: PathBuf, purpose: Purpose, rtt: Duration) -> Result<Self> {
+    /// Starts everything, the operator with these arguments, and claims the registry. AWS answers late by `rtt` from then on.
+    pub(super) async fn start(program: PathBuf, purpose: Purpose, arguments: &[&str], rtt: Duration) -> Result<Self> {
         let bed = Bed::new()?;
         let control_plane = ControlPlane::start(&bed).await?;
         let (cluster, aws) = tokio::try_join!(control_plane.cluster("bench"), Aws::start(&bed))?;
@@ -94,7 +98,7 @@ impl Stage {
         let user = principals(&aws, purpose.rights()?).await?;
         let admin = Admin::new(aws.ecr(REGION, &aws.admin(ACCOUNT).await?));
         let client = cluster.client().await?;
-        let operator = Operator::start("operator-1", &cluster, &aws, options(&program, &user, &[])).await?;
+        let operator = Operator::start("operator-1", &cluster, &aws, options(&program, &user, arguments)).await?;
         let stage = Self {
             operator,
             started: 1,
@@ -154,8 +158,21 @@ impl Stage {
         .await
     }
 
+    /// The status of the Registry.
+    pub(super) async fn registry_status(&self) -> Result<Value> {
+        Ok(self.registries().get(REGISTRY).await?.data["status"].clone())
+    }
+
     fn registries(&self) -> Api<DynamicObject> {
         Api::all_with(self.client.clone(), &resource("Registry", "registries"))
+    }
+
+    /// Lets the operator put so many manifests a second.
+    pub(super) async fn set_budget(&self, put_image_per_second: u32) -> Result<()> {
+        let patch = Patch::Merge(json!({ "spec": { "budget": { "putImagePerSecond": put_image_per_second } } }));
+        let registries = self.registries();
+        registries.patch(REGISTRY, &PatchParams::default(), &patch).await?;
+        self.rest().await
     }
 
     /// Lets the Registry read events from a queue, or from none any more, and waits until it does.
@@ -171,6 +188,15 @@ impl Stage {
             Ok(())
         })
         .await
+    }
+
+    /// Pushes an image of its own content into a repository, and gives its digest.
+    pub(super) async fn push(&self, repository: u32, tag: &str, content: &str) -> Result<String> {
+        self.admin.counts("GetAuthorizationToken");
+        let name = objects::repository(repository);
+        self.aws
+            .push_image(ACCOUNT, REGION, &name, tag, content.as_bytes())
+            .await
     }
 
     /// Ends the operator as kubelet does.

@@ -6,10 +6,11 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use super::super::figures::{Figures, rounded};
+use super::super::measured::Measured;
+use super::super::objects::{self as repositories, reference};
 use super::super::say;
-use super::super::stage::{ACCOUNT, NAMESPACE, REGION};
-use super::objects::{self, Pair};
-use super::report::Measured;
+use super::super::stage::{ACCOUNT, REGION};
+use super::objects::Pair;
 use super::world::{LIMIT, World};
 
 /// Whose repository no other phase pushes to.
@@ -42,7 +43,7 @@ pub(super) async fn measure(world: &mut World, images: u32) -> Result<Measured> 
     let before = world.stage.reading().await?;
     let digest = world.push(REPOSITORY, "2.0.0").await?;
     let pushed = Instant::now();
-    let image = World::image(REPOSITORY, &digest);
+    let image = reference(REPOSITORY, &digest);
     let seen = world
         .deployments
         .until(LIMIT, &pair.name, &image, |images| images.first_seen(&image))
@@ -79,7 +80,7 @@ async fn fill(world: &World, images: u32) -> Result<()> {
         .await?;
     aws.set_event_queue(ACCOUNT, REGION, &aside.url).await?;
     aws.set_delay(Duration::ZERO).await?;
-    let name = format!("{NAMESPACE}/{}", super::super::objects::name(REPOSITORY));
+    let name = repositories::repository(REPOSITORY);
     let newest = world.newest(REPOSITORY)?;
     let manifest = world
         .stage
@@ -87,12 +88,9 @@ async fn fill(world: &World, images: u32) -> Result<()> {
         .manifest(&name, &newest)
         .await
         .context("the image to multiply")?;
-    let numbers: Vec<u32> = (0..images).collect();
-    objects::for_each(&numbers, async |number| {
-        let mut manifest = manifest.clone();
-        manifest["annotations"] = json!({ "number": number.to_string() });
+    repositories::for_each(0..images, async |number| {
         let tag = format!("0.{number}.0");
-        world.stage.admin.put_image(&name, &manifest, &tag).await
+        world.stage.admin.put_variant(&name, &manifest, &tag).await.map(drop)
     })
     .await?;
     aws.set_delay(world.rtt).await?;

@@ -12,9 +12,9 @@ use futures::stream::{self, TryStreamExt as _};
 use serde_json::json;
 
 use super::super::figures::{Figures, rounded};
+use super::super::measured::Measured;
 use super::super::stage::{ACCOUNT, REGION};
 use super::super::usage::{Usage, megabytes};
-use super::report::Measured;
 use super::world::World;
 
 const ELSEWHERE: &str = "us-east-1";

@@ -5,10 +5,10 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::super::figures::rounded;
+use super::super::measured::Measured;
 use super::super::phases::window;
 use super::super::usage::number;
 use super::objects::Pair;
-use super::report::Measured;
 use super::world::{REPOSITORIES, World};
 
 const PROMOTIONS: u32 = 500;

@@ -6,8 +6,9 @@ use anyhow::Result;
 use futures::future::try_join_all;
 
 use super::super::figures::{Figures, rounded};
+use super::super::measured::Measured;
+use super::super::objects::reference;
 use super::objects::Pair;
-use super::report::Measured;
 use super::world::{LIMIT, World};
 
 /// How many promotions take turns.
@@ -77,7 +78,7 @@ pub(super) async fn by_poll(world: &World) -> Result<Measured> {
 async fn wait(world: &World, pair: &Pair, version: &str) -> Result<f64> {
     let digest = world.push(pair.repository, version).await?;
     let pushed = Instant::now();
-    let image = World::image(pair.repository, &digest);
+    let image = reference(pair.repository, &digest);
     let seen = world
         .deployments
         .until(LIMIT, &pair.name, &image, |images| images.first_seen(&image))

@@ -16,10 +16,11 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::ValueEnum;
 
-use self::report::{Measured, Outcome};
+use self::report::Outcome;
 use self::world::World;
+use super::measured::{Measured, Measurement};
 use super::stage::{Purpose, Stage};
-use super::{say, usage};
+use super::{say, usage, value_name};
 
 /// Promotions of Deployments to the newest of the versions that are pushed
 ///
@@ -78,14 +79,6 @@ pub(crate) enum Phase {
     Catalog,
 }
 
-impl Phase {
-    fn name(self) -> String {
-        self.to_possible_value()
-            .map(|value| value.get_name().to_owned())
-            .unwrap_or_default()
-    }
-}
-
 impl Settings {
     fn runs(&self, phase: Phase) -> bool {
         self.phases.is_empty() || self.phases.contains(&phase)
@@ -107,14 +100,14 @@ async fn measure(settings: Settings, program: std::path::PathBuf) -> Result<Outc
     let binary_bytes = std::fs::metadata(&program)?.len();
     say("starting the bed, claiming a registry, filling repositories");
     let rtt = Duration::from_millis(settings.rtt_ms.into());
-    let stage = Stage::start(program, Purpose::Promotions, rtt).await?;
+    let stage = Stage::start(program, Purpose::Promotions, &[], rtt).await?;
     let mut world = World::new(stage, rtt).await?;
     let mut phases: Vec<(Phase, Measured)> = Vec::new();
     for phase in Phase::value_variants().iter().copied() {
         if !settings.runs(phase) {
             continue;
         }
-        say(&phase.name());
+        say(&value_name(&phase));
         let measured = match phase {
             Phase::Event => latency::by_event(&world, settings.pushes).await?,
             Phase::Poll => latency::by_poll(&world).await?,
@@ -123,14 +116,20 @@ async fn measure(settings: Settings, program: std::path::PathBuf) -> Result<Outc
             Phase::Copy => copy::measure(&world, settings.copy_mib).await?,
             Phase::Catalog => catalog::measure(&mut world, settings.images).await?,
         };
-        say(&format!("{} took {:.1} s", phase.name(), measured.figures.seconds));
+        say(&format!(
+            "{} took {:.1} s",
+            value_name(&phase),
+            measured.figures.seconds
+        ));
         phases.push((phase, measured));
     }
     let usage = world.end().await?;
     Ok(Outcome {
         settings,
-        phases,
-        usage,
-        binary_mb: usage::megabytes(binary_bytes),
+        measurement: Measurement {
+            phases,
+            usage,
+            binary_mb: usage::megabytes(binary_bytes),
+        },
     })
 }

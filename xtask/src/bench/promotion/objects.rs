@@ -1,13 +1,13 @@
 //! The manifests of Deployments and of their promotions, and putting them there and away.
 
 use anyhow::{Context as _, Result};
-use futures::stream::{self, TryStreamExt as _};
 use kube::Client;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
-use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
-use super::super::objects::{AT_ONCE, resource};
+use super::super::deployments;
+use super::super::objects::{for_each, resource};
 use super::super::stage::NAMESPACE;
 
 /// A Deployment and the promotion of the same name that keeps it at the newest version of a repository.
@@ -22,19 +22,7 @@ pub(super) struct Pair {
 
 impl Pair {
     pub(super) fn deployment(&self, image: &str) -> Value {
-        let labels = json!({ "app": self.name });
-        json!({
-            "apiVersion": "apps/v1", "kind": "Deployment",
-            "metadata": { "name": self.name, "namespace": NAMESPACE, "labels": labels },
-            "spec": {
-                "replicas": self.replicas,
-                "selector": { "matchLabels": labels },
-                "template": {
-                    "metadata": { "labels": labels },
-                    "spec": { "containers": [{ "name": "app", "image": image }] },
-                },
-            },
-        })
+        deployments::manifest(&self.name, self.replicas, image)
     }
 
     pub(super) fn promotion(&self) -> Value {
@@ -46,17 +34,12 @@ impl Pair {
                     "repositoryRef": { "name": super::super::objects::name(self.repository) },
                     "policy": { "semver": { "range": ">=1.0.0" } },
                 },
-                "targets": [{ "kind": "Deployment", "name": self.name, "containers": ["app"] }],
+                "targets": [{ "kind": "Deployment", "name": self.name, "containers": [deployments::CONTAINER] }],
                 "rollout": { "timeout": "60s", "stabilization": "0s" },
                 "interval": self.interval,
             },
         })
     }
-}
-
-fn deployments(client: &Client) -> Api<DynamicObject> {
-    let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("apps", "v1", "Deployment"), "deployments");
-    Api::namespaced_with(client.clone(), NAMESPACE, &resource)
 }
 
 fn promotions(client: &Client) -> Api<DynamicObject> {
@@ -65,17 +48,6 @@ fn promotions(client: &Client) -> Api<DynamicObject> {
         NAMESPACE,
         &resource("ImagePromotion", "imagepromotions"),
     )
-}
-
-/// Creates Deployments that run these images.
-pub(super) async fn apply_deployments(client: &Client, pairs: &[(&Pair, String)]) -> Result<()> {
-    let api = &deployments(client);
-    for_each(pairs, async |(pair, image)| {
-        let object = serde_json::from_value(pair.deployment(image))?;
-        let created = api.create(&PostParams::default(), &object).await;
-        created.map(drop).with_context(|| format!("applying {}", pair.name))
-    })
-    .await
 }
 
 /// Creates their promotions.
@@ -91,12 +63,12 @@ pub(super) async fn apply_promotions(client: &Client, pairs: &[Pair]) -> Result<
 
 /// Deletes them all.
 pub(super) async fn delete(client: &Client, pairs: &[Pair]) -> Result<()> {
-    let (deployments, promotions) = (&deployments(client), &promotions(client));
+    let (running, promotions) = (&deployments::api(client), &promotions(client));
     for_each(pairs, async |pair| {
         let context = || format!("deleting {}", pair.name);
         let params = DeleteParams::background();
         promotions.delete(&pair.name, &params).await.with_context(context)?;
-        let deleted = deployments.delete(&pair.name, &params).await;
+        let deleted = running.delete(&pair.name, &params).await;
         deleted.map(drop).with_context(context)
     })
     .await
@@ -115,12 +87,4 @@ pub(super) async fn pods(client: &Client, name: &str) -> Result<Vec<(String, boo
         (image.unwrap_or_default(), ready)
     });
     Ok(seen.collect())
-}
-
-/// Does some work for each of them, several at once.
-pub(super) async fn for_each<T>(all: &[T], work: impl AsyncFn(&T) -> Result<()>) -> Result<()> {
-    let work = &work;
-    stream::iter(all.iter().map(anyhow::Ok))
-        .try_for_each_concurrent(AT_ONCE, async |one| work(one).await)
-        .await
 }

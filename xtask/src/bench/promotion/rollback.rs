@@ -7,9 +7,10 @@ use bed::{Behaviour, eventually};
 use futures::future::try_join_all;
 
 use super::super::figures::Figures;
+use super::super::measured::Measured;
+use super::super::objects::reference;
 use super::latency;
 use super::objects::{self, Pair};
-use super::report::Measured;
 use super::view::Standing;
 use super::world::{LIMIT, World};
 
@@ -31,7 +32,7 @@ pub(super) async fn measure(world: &World) -> Result<Measured> {
         .collect();
     world.apply(&pairs).await?;
     for pair in &pairs {
-        let image = World::image(pair.repository, &world.newest(pair.repository)?);
+        let image = reference(pair.repository, &world.newest(pair.repository)?);
         run_all(world, pair, &image).await?;
     }
     let before = world.stage.reading().await?;
@@ -65,7 +66,7 @@ async fn fail(world: &World, pair: &Pair) -> Result<(f64, f64)> {
         .await?;
     let rejected = Instant::now();
     world.rests_on(&pair.name, &good).await?;
-    run_all(world, pair, &World::image(pair.repository, &good)).await?;
+    run_all(world, pair, &reference(pair.repository, &good)).await?;
     Ok((pushed.elapsed().as_secs_f64(), rejected.elapsed().as_secs_f64()))
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use bed::{Queue, Workloads};
 
+use super::super::deployments;
 use super::super::objects::{self as repositories, Watch};
 use super::super::stage::{ACCOUNT, NAMESPACE, REGION, Stage};
 use super::super::usage::Usage;
@@ -40,7 +41,7 @@ impl World {
         let queue = stage.aws.event_queue(ACCOUNT, REGION, HIDDEN).await?;
         let mut ready = Watch::start(&stage.client).await?;
         let all = usize::try_from(REPOSITORIES)?;
-        repositories::apply(&stage.client, REPOSITORIES).await?;
+        repositories::apply(&stage.client, REPOSITORIES, &repositories::usual_spec()).await?;
         ready
             .until(LIMIT, "all Repositories to be Ready", |seen| seen.ready() == all)
             .await?;
@@ -55,8 +56,10 @@ impl World {
             rtt,
             stage,
         };
-        let numbers: Vec<u32> = (0..REPOSITORIES).collect();
-        objects::for_each(&numbers, async |number| world.push(*number, "1.0.0").await.map(drop)).await?;
+        repositories::for_each(0..REPOSITORIES, async |number| {
+            world.push(number, "1.0.0").await.map(drop)
+        })
+        .await?;
         Ok(world)
     }
 
@@ -71,10 +74,7 @@ impl World {
     }
 
     pub(super) async fn push_content(&self, repository: u32, tag: &str, content: &str) -> Result<String> {
-        self.stage.admin.counts("GetAuthorizationToken");
-        let name = repositories::repository(repository);
-        let aws = &self.stage.aws;
-        aws.push_image(ACCOUNT, REGION, &name, tag, content.as_bytes()).await
+        self.stage.push(repository, tag, content).await
     }
 
     /// As the newest version stands in Deployments.
@@ -83,20 +83,15 @@ impl World {
         newest.get(&repository).cloned().context("the repository is empty")
     }
 
-    /// How an image is written into Deployments.
-    pub(super) fn image(repository: u32, digest: &str) -> String {
-        let name = repositories::repository(repository);
-        format!("{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{name}@{digest}")
-    }
-
     /// Creates Deployments of the newest version and, once their pods are there, their promotions; waits until these have
     /// found that nothing is to be done.
     pub(super) async fn apply(&self, pairs: &[Pair]) -> Result<()> {
         let mut all = Vec::with_capacity(pairs.len());
         for pair in pairs {
-            all.push((pair, Self::image(pair.repository, &self.newest(pair.repository)?)));
+            let image = repositories::reference(pair.repository, &self.newest(pair.repository)?);
+            all.push(pair.deployment(&image));
         }
-        objects::apply_deployments(&self.stage.client, &all).await?;
+        deployments::apply(&self.stage.client, &all).await?;
         for pair in pairs {
             let available = |images: &Images| images.are_available().then_some(());
             self.deployments
