@@ -153,6 +153,11 @@ pub(crate) trait Managed:
         false
     }
 
+    /// Whether the step only says whose the thing is, and changes nothing of it.
+    fn is_adoption(_: &Self::Step) -> bool {
+        false
+    }
+
     /// The reason of the Event that tells of these steps.
     fn headline(steps: &[Self::Step]) -> &'static str;
 

@@ -341,6 +341,39 @@ fn a_policy_in_mode_preview_shows_what_it_would_do_and_puts_nothing() -> Result<
     })
 }
 
+#[test]
+fn a_policy_changed_behind_our_back_is_put_again_and_told_as_drift() -> Result<()> {
+    run(async |stage| {
+        let scene = stage.scene("lcp-drift").await?;
+        scene.registry(json!({})).await?;
+        scene.settled("web", json!({})).await?;
+        stocked(&scene, "web", &[2, 1]).await?;
+        scene.apply(&policy(&scene, "all", everywhere(30))).await?;
+        expires_after(&scene, "web", 30).await?;
+        scene.reason("repository", "web", "Settled").await?;
+        scene.event("web", "LifecyclePolicyPut").await?;
+        ensure!(
+            scene.events("web", "DriftRepaired").await?.is_empty(),
+            "a policy that is put for the first time mends nothing"
+        );
+
+        let foreign = json!({ "rules": [{ "rulePriority": 1, "selection": { "tagStatus": "untagged", "countType": "imageCountMoreThan", "countNumber": 7 }, "action": { "type": "expire" } }] });
+        let ecr = scene.ecr().await?;
+        ecr.put_lifecycle_policy()
+            .repository_name(format!("{}/web", scene.name))
+            .lifecycle_policy_text(foreign.to_string())
+            .send()
+            .await?;
+        scene.look_now("web").await?;
+        expires_after(&scene, "web", 30).await?;
+        let note = scene.event("web", "DriftRepaired").await?;
+        ensure!(note.contains("LifecyclePolicy all"), "{note}");
+        let web = scene.reason("repository", "web", "Settled").await?;
+        ensure!(web["status"]["drift"]["repaired"] == 1, "{}", web["status"]);
+        Ok(())
+    })
+}
+
 /// A preview has no name: the answer to somebody else's is never taken for ours.
 #[test]
 fn a_preview_of_somebody_else_is_waited_out_and_never_believed() -> Result<()> {

@@ -4,7 +4,7 @@
 
 pub(crate) mod connection;
 pub(crate) mod plan;
-mod previews;
+pub(crate) mod previews;
 
 use std::{
     collections::HashSet,

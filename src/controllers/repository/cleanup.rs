@@ -105,6 +105,8 @@ pub(crate) struct Sight {
     pub unreleasable: Option<String>,
     /// The repository was created in this reconcile: it holds no image.
     pub fresh: bool,
+    /// Somebody else changed or removed what had been put for this wish.
+    pub mends: bool,
 }
 
 /// What to do.
@@ -148,7 +150,7 @@ impl Wish {
 }
 
 /// A digest of a text, short enough for a person to copy.
-fn short(text: &str) -> String {
+pub(crate) fn short(text: &str) -> String {
     let mut hash = String::with_capacity(32);
     for byte in Sha256::digest(text).iter().take(16) {
         // Writing to a String cannot fail.

@@ -249,19 +249,18 @@ impl Managed for Repository {
     }
 
     fn is_drift(&self, seen: &Seen) -> bool {
-        let Seen::Open(sight) = seen else { return false };
-        // A policy that was not put yet is something new, and a preview changes nothing.
-        let anew = sight
-            .cleanup
-            .as_ref()
-            .is_some_and(|cleanup| match cleanup::decide(cleanup) {
-                cleanup::Decision::Step(Step::PreviewLifecycle { .. }) => true,
-                cleanup::Decision::Step(_) => cleanup.recorded.asked != cleanup.wish.asked(),
-                cleanup::Decision::Rest(_) => false,
-            });
-        if anew {
-            return false;
+        let (cleanup, manage) = match seen {
+            Seen::Open(sight) => (sight.cleanup.as_ref(), sight.manage),
+            Seen::Trusted { cleanup, .. } => (cleanup.as_ref().map(|trusted| &trusted.cleanup), true),
+            Seen::Shut(_) => return false,
+        };
+        if let Some(cleanup) = cleanup
+            && let cleanup::Decision::Step(step) = cleanup::decide(cleanup)
+        {
+            // A preview changes nothing, and a policy that was not put yet is something new.
+            return manage && cleanup.mends && matches!(step, Step::PutLifecycle { .. });
         }
+        let Seen::Open(sight) = seen else { return false };
         // Settled while it was only observed is not settled by us: what follows is an adoption.
         let owned = self.status.as_ref().filter(|status| status.created_at.is_some());
         let settled_with = owned.and_then(|status| status.desired_hash.as_deref());
@@ -282,6 +281,10 @@ impl Managed for Repository {
         ) {
             connection.in_use.wake(&name);
         }
+    }
+
+    fn is_adoption(step: &Step) -> bool {
+        matches!(step, Step::Tag { set, adopts: true, .. } if set.keys().eq([OWNER_TAG]))
     }
 
     fn headline(steps: &[Step]) -> &'static str {

@@ -14,7 +14,7 @@ use crate::{
         lifecycle::{Listed, Preview},
     },
     control::{managed::Look, reason::Reason},
-    controllers::registry::connection::Connection,
+    controllers::registry::{connection::Connection, previews::Started},
     document::lifecycle::Policy,
     in_use::Protection,
 };
@@ -51,6 +51,7 @@ pub(in super::super) async fn look(
         protected: 0,
         unreleasable: None,
         fresh: about.fresh,
+        mends: false,
     };
     if sight.wish.protects() && about.manage {
         sight.protection = Some(connection.in_use.protection(name));
@@ -92,11 +93,20 @@ pub(in super::super) async fn look(
         let in_force = matches!(&sight.live, Live::Known(live) if live.means_the_same(&claim.document));
         if unchecked && in_force && connection.ecr.start_preview(name, &claim.document.to_text()).await? {
             // What is in force may have come to act on an image in use; the next look reads what ECR says.
-            connection.previews.note(name, mark(&claim.document), Timestamp::now());
+            let started = Started {
+                at: Timestamp::now(),
+                mends: false,
+            };
+            connection.previews.note(name, mark(&claim.document), started);
         } else if claim.guard.is_some() || claim.mode == CleanupMode::Preview || sight.protected > 0 {
-            sight.foreseen = foresee(connection, name, claim).await?;
+            let ours = connection
+                .previews
+                .started(name, &mark(&claim.document), Timestamp::now());
+            sight.foreseen = foresee(connection, name, claim, ours).await?;
+            sight.mends = ours.is_some_and(|ours| ours.mends);
         }
     }
+    sight.mends |= was_changed(&sight);
     Ok(sight)
 }
 
@@ -117,6 +127,20 @@ fn reads(sight: &Sight, about: &About) -> bool {
     }
 }
 
+/// Whether something else is there than what is recorded to have been put for this wish.
+fn was_changed(sight: &Sight) -> bool {
+    let Wish::Claimed(claim) = &sight.wish else {
+        return false;
+    };
+    let settled = sight.recorded.reason == Reason::Settled.as_str() && sight.recorded.put == mark(&claim.document);
+    settled
+        && match &sight.live {
+            Live::Known(live) => !live.means_the_same(&claim.document),
+            Live::Absent | Live::Unknown(_) => true,
+            Live::Unread => false,
+        }
+}
+
 fn read(text: Option<&str>) -> Live {
     match text.map(Policy::parse) {
         None => Live::Absent,
@@ -126,11 +150,13 @@ fn read(text: Option<&str>) -> Live {
 }
 
 /// What ECR says, if it was asked by us for this document.
-async fn foresee(connection: &Connection, name: &RepositoryName, claim: &Claim) -> Result<Foreseen, AwsError> {
-    let Some(at) = connection
-        .previews
-        .started(name, &mark(&claim.document), Timestamp::now())
-    else {
+async fn foresee(
+    connection: &Connection,
+    name: &RepositoryName,
+    claim: &Claim,
+    ours: Option<Started>,
+) -> Result<Foreseen, AwsError> {
+    let Some(Started { at, .. }) = ours else {
         connection.previews.forget(name);
         return Ok(Foreseen::No);
     };
@@ -187,7 +213,11 @@ pub(in super::super) async fn change(
         Step::PreviewLifecycle { document, .. } => {
             sight.foreseen = match connection.ecr.start_preview(name, &document.to_text()).await? {
                 true => {
-                    connection.previews.note(name, mark(document), Timestamp::now());
+                    let started = Started {
+                        at: Timestamp::now(),
+                        mends: sight.mends,
+                    };
+                    connection.previews.note(name, mark(document), started);
                     Foreseen::Running
                 }
                 false => Foreseen::Foreign,
@@ -241,6 +271,29 @@ mod tests {
         assert!(
             reads(&new, None, Reason::Guarded),
             "it was ours, and nobody looked since"
+        );
+    }
+
+    #[test]
+    fn what_was_put_and_is_not_there_any_more_was_changed_by_somebody_else() {
+        let changed = |put: &Policy, reason: Reason, live: Live| {
+            let mut sight = sight(claim(14), live);
+            sight.recorded.put = mark(put);
+            sight.recorded.reason = reason.as_str().to_owned();
+            was_changed(&sight)
+        };
+        let (old, new) = (document(30), document(14));
+        assert!(changed(&new, Reason::Settled, Live::Absent));
+        assert!(changed(&new, Reason::Settled, Live::Known(old.clone())));
+        assert!(!changed(&new, Reason::Settled, Live::Known(new.clone())));
+        assert!(!changed(&new, Reason::Settled, Live::Unread));
+        assert!(
+            !changed(&old, Reason::Settled, Live::Known(old.clone())),
+            "the policy is another one now"
+        );
+        assert!(
+            !changed(&new, Reason::Protected, Live::Absent),
+            "it was taken off by this object"
         );
     }
 }

@@ -41,6 +41,7 @@ pub(super) fn sight(claim: Claim, live: Live) -> Sight {
         protected: 0,
         unreleasable: None,
         fresh: false,
+        mends: false,
     }
 }
 
