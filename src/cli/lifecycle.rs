@@ -3,7 +3,6 @@
 mod audit;
 mod forecast;
 mod preview;
-mod way;
 
 use clap::{Subcommand, ValueEnum};
 

@@ -3,12 +3,14 @@
 mod completion;
 mod copy;
 mod crd;
+mod export;
 mod kubectl;
 mod lifecycle;
 mod manifests;
 mod plan;
 mod run;
 mod table;
+mod way;
 
 use std::process::ExitCode;
 
@@ -38,6 +40,8 @@ enum Command {
     Crd,
     /// Print what would be done for the given manifests, without doing it.
     Plan(plan::Args),
+    /// Print manifests for what a registry holds, to take it over as it is.
+    Export(export::Args),
     /// Show what lifecycle policies would do, and what they do to images in use.
     #[command(subcommand)]
     Lifecycle(lifecycle::Command),
@@ -64,6 +68,7 @@ fn run_command(cli: Cli) -> Outcome {
         Command::Run(args) => run::main(*args),
         Command::Crd => crd::main(),
         Command::Plan(args) => plan::main(&args),
+        Command::Export(args) => export::main(&args),
         Command::Lifecycle(command) => lifecycle::main(&command),
         Command::Copy(args) => copy::main(&args),
         Command::Version => print(concat!("ecr-operator ", env!("CARGO_PKG_VERSION"), "\n")),

@@ -25,7 +25,7 @@ use kube::{
     },
 };
 
-use self::output::{Planned, Printed};
+use self::output::{Foreseen, Planned, Printed};
 use super::{
     Outcome,
     manifests::{self, Manifests},
@@ -58,7 +58,8 @@ use crate::{
 /// cluster is read for what the manifests refer to and for the status of objects that exist; where both have an object,
 /// the file wins. Needs read rights only, and no running operator.
 ///
-/// Exit code: 0 nothing to do, 2 changes, 1 an error or an object that would be refused.
+/// Exit code: 0 nothing to do, 2 changes, 1 an error or an object that would be refused. To take over what is there as it is,
+/// which sets nothing but the tag that says whose it is, is no change.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A manifest in YAML or JSON, a directory with such (read recursively), or - for standard input. Repeatable.
@@ -147,10 +148,13 @@ async fn plan_all(args: &Args) -> Result<Vec<Planned>, String> {
             connection.in_use.take_for_protected(&name);
         }
         let planning = plan_one(repository.clone(), &ctx).await;
-        planned.push(Planned::new(repository, planning.map(|(plan, _)| plan)));
+        planned.push(Planned::new(repository, planning));
     }
     for promotion in &manifests.promotions {
-        planned.push(Planned::new(promotion, plan_promotion(promotion, &ctx).await));
+        planned.push(Planned::new(
+            promotion,
+            plan_promotion(promotion, &ctx).await.map(Foreseen::from),
+        ));
     }
     Ok(planned)
 }
@@ -302,13 +306,13 @@ async fn plan_registry(registry: Registry, ctx: &Context<World>) -> Planned {
     let planning = plan_one(registry.clone(), ctx).await;
     if let Some(connection) = ctx.world.connection(&name) {
         let standing = match &planning {
-            Ok((plan, _)) if !plan.steps.is_empty() => Standing::Managing,
-            Ok((plan, _)) => registry::standing_of(&name, &plan.verdict),
+            Ok(foreseen) if !foreseen.plan.steps.is_empty() => Standing::Managing,
+            Ok(foreseen) => registry::standing_of(&name, &foreseen.plan.verdict),
             Err(error) => Standing::NotReady(format!("Registry {name} is not ready: {error}")),
         };
         connection.set_standing(standing, None);
     }
-    Planned::new(&registry, planning.map(|(plan, _)| plan))
+    Planned::new(&registry, planning)
 }
 
 /// Foresees what a promotion would do next.
@@ -326,10 +330,7 @@ async fn plan_promotion(promotion: &ImagePromotion, ctx: &Context<World>) -> Res
 }
 
 /// Observes and plans one object as the operator would.
-async fn plan_one<K: Managed<World = World>>(
-    mut object: K,
-    ctx: &Context<World>,
-) -> Result<(Plan<String>, Goal), String> {
+async fn plan_one<K: Managed<World = World>>(mut object: K, ctx: &Context<World>) -> Result<Foreseen, String> {
     let api = <K::Scope as Scoped<K>>::api(ctx.client.clone(), &object);
     let existing = api
         .get_opt(&object.name_any())
@@ -344,10 +345,8 @@ async fn plan_one<K: Managed<World = World>>(
     };
     if object.is_suspended() {
         let message = "spec.suspend is true: nothing is looked at or written".to_owned();
-        return Ok((
-            Plan::verdict(crate::control::plan::Verdict::Suspended { message }),
-            goal,
-        ));
+        let plan = Plan::verdict(crate::control::plan::Verdict::Suspended { message });
+        return Ok(plan.into());
     }
     let references = object.refer(ctx).await.map_err(|error| error.to_string())?;
     let seen = object
@@ -355,14 +354,13 @@ async fn plan_one<K: Managed<World = World>>(
         .await
         .map_err(|error| error.to_string())?;
     let plan = object.plan(goal, &references, &seen, Timestamp::now());
-    let steps = plan.steps.iter().map(ToString::to_string).collect();
-    Ok((
-        Plan {
-            steps,
+    Ok(Foreseen {
+        adopts: !plan.steps.is_empty() && plan.steps.iter().all(K::is_adoption),
+        plan: Plan {
+            steps: plan.steps.iter().map(ToString::to_string).collect(),
             verdict: plan.verdict,
             holds: plan.holds,
             warnings: plan.warnings,
         },
-        goal,
-    ))
+    })
 }

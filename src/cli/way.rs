@@ -33,6 +33,8 @@ pub(super) struct Rights {
 /// The way to one registry.
 pub(super) struct Way {
     pub ecr: Ecr,
+    /// As it stands in the cluster, with whose rights it is read.
+    pub registry: Registry,
     key: (AccountId, Region),
 }
 
@@ -55,7 +57,8 @@ impl Way {
         let (ecr, _) = connect::open(name, &registry.spec, Gate::closed(), Metrics::new()).await;
         Ok(Self {
             ecr,
-            key: (registry.spec.registry_id, registry.spec.region),
+            key: (registry.spec.registry_id.clone(), registry.spec.region.clone()),
+            registry,
         })
     }
 

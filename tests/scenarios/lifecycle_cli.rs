@@ -22,25 +22,30 @@ fn looks(account: &str) -> Value {
 
 /// Runs `ecr-operator lifecycle …` with rights to look only, and gives its exit code and what it printed.
 async fn lifecycle(scene: &Scene, arguments: &[&str]) -> Result<(i32, String)> {
-    let bed = scene.cluster.bed();
-    let trust = json!({ "Version": "2012-10-17", "Statement": [{
-        "Effect": "Allow", "Principal": { "AWS": scene.account }, "Action": "sts:AssumeRole" }]});
-    let aws = &scene.stage.aws;
-    let rights = Policy::Document(looks(&scene.account));
-    aws.role(&scene.account, "reader", rights, trust).await?;
-    let admin = aws.admin(&scene.account).await?;
-    let role = format!("arn:aws:iam::{}:role/reader", scene.account);
-    let mut command = Command::new(binary());
-    command.arg("lifecycle").args(arguments).args(["--role-arn", &role]);
-    command
-        .env("KUBECONFIG", scene.cluster.kubeconfig())
-        .env("AWS_ENDPOINT_URL", aws.endpoint());
-    command.env("AWS_REGION", REGION).envs(admin.environment());
-    let output = bed.run(&command, "").await?;
+    let output = with_rights(scene, looks(&scene.account), &[&["lifecycle"], arguments].concat()).await?;
     Ok((
         output.status.code().context("no exit code")?,
         format!("{}{}", output.stdout, output.stderr),
     ))
+}
+
+/// Runs a command of `ecr-operator` as somebody who has exactly these rights in AWS.
+pub(crate) async fn with_rights(scene: &Scene, rights: Value, arguments: &[&str]) -> Result<bed::Output> {
+    let bed = scene.cluster.bed();
+    let trust = json!({ "Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow", "Principal": { "AWS": scene.account }, "Action": "sts:AssumeRole" }]});
+    let aws = &scene.stage.aws;
+    aws.role(&scene.account, "reader", Policy::Document(rights), trust)
+        .await?;
+    let admin = aws.admin(&scene.account).await?;
+    let role = format!("arn:aws:iam::{}:role/reader", scene.account);
+    let mut command = Command::new(binary());
+    command.args(arguments).args(["--role-arn", &role]);
+    command
+        .env("KUBECONFIG", scene.cluster.kubeconfig())
+        .env("AWS_ENDPOINT_URL", aws.endpoint());
+    command.env("AWS_REGION", REGION).envs(admin.environment());
+    bed.run(&command, "").await
 }
 
 /// A policy by which images of more than so many days go, and its file.

@@ -11,6 +11,7 @@ mod crash;
 mod deletion;
 mod drill;
 mod events;
+mod export;
 mod faults;
 mod in_use;
 mod lead;

@@ -6,17 +6,14 @@ use futures::{StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::{
-    Format, Outcome, TO_BE_SEEN_TO, brief, forecast,
-    way::{Rights, Way},
-    word,
-};
+use super::{Format, Outcome, TO_BE_SEEN_TO, brief, forecast, word};
 use crate::{
     api::names::RepositoryName,
     aws::error::Fault,
     cli::{
         self,
         table::{plain, table},
+        way::{Rights, Way},
     },
     control::gate::Gate,
     document::lifecycle::{Image, Policy},

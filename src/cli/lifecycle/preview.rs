@@ -16,11 +16,7 @@ use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use serde::Serialize;
 use tokio::time::{sleep, timeout};
 
-use super::{
-    Format, Outcome as Ended, TO_BE_SEEN_TO, brief,
-    way::{Rights, Way},
-    word,
-};
+use super::{Format, Outcome as Ended, TO_BE_SEEN_TO, brief, word};
 use crate::{
     api::{Repository, lifecycle::Cleanup, names::RepositoryName},
     aws::{
@@ -32,6 +28,7 @@ use crate::{
         manifests::Manifests,
         plan::with_files,
         table::{plain, table},
+        way::{Rights, Way},
     },
     control::gate::Gate,
     controllers::{

@@ -10,6 +10,20 @@ use crate::control::{
     plan::{Plan, Verdict},
 };
 
+/// What would be done with one object.
+#[derive(Debug)]
+pub(super) struct Foreseen {
+    pub plan: Plan<String>,
+    /// Its steps do nothing but take over what is there.
+    pub adopts: bool,
+}
+
+impl From<Plan<String>> for Foreseen {
+    fn from(plan: Plan<String>) -> Self {
+        Self { plan, adopts: false }
+    }
+}
+
 /// The plan of one object.
 #[derive(Debug, Serialize)]
 pub(super) struct Planned {
@@ -19,6 +33,8 @@ pub(super) struct Planned {
     name: String,
     /// What would be done, in this order.
     steps: Vec<String>,
+    /// Whether these do nothing but take over what is there, as it is.
+    adopts: bool,
     /// How things stand besides.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
@@ -29,19 +45,21 @@ pub(super) struct Planned {
 }
 
 impl Planned {
-    pub(super) fn new<K: Driven>(object: &K, planning: Result<Plan<String>, String>) -> Self {
+    pub(super) fn new<K: Driven>(object: &K, planning: Result<Foreseen, String>) -> Self {
         let mut planned = Self {
             kind: K::CALLED,
             namespace: object.namespace(),
             name: object.name_any(),
             steps: Vec::new(),
+            adopts: false,
             reason: None,
             message: String::new(),
             warnings: Vec::new(),
             failed: false,
         };
         match planning {
-            Ok(plan) => {
+            Ok(Foreseen { plan, adopts }) => {
+                planned.adopts = adopts;
                 planned.reason = Some(plan.verdict.reason().as_str());
                 planned.message = plan.verdict.to_string();
                 planned.failed = matches!(
@@ -64,8 +82,10 @@ impl Planned {
 #[derive(Debug, Serialize)]
 pub(super) struct Printed {
     objects: Vec<Planned>,
-    /// Objects with something to do.
+    /// Objects with something to change.
     changes: usize,
+    /// Objects that take over what is there and change nothing of it.
+    adoptions: usize,
     /// Objects that would be refused or could not be looked at.
     errors: usize,
 }
@@ -74,7 +94,8 @@ impl Printed {
     pub(super) fn new(objects: Vec<Planned>) -> Self {
         let count = |of: fn(&Planned) -> bool| objects.iter().filter(|planned| of(planned)).count();
         Self {
-            changes: count(|planned| !planned.steps.is_empty()),
+            changes: count(|planned| !planned.steps.is_empty() && !planned.adopts),
+            adoptions: count(|planned| planned.adopts),
             errors: count(|planned| planned.failed),
             objects,
         }
@@ -116,9 +137,13 @@ impl Printed {
             }
         }
         let total = self.objects.len();
+        let adoptions = match self.adoptions {
+            0 => String::new(),
+            adoptions => format!("{adoptions} to take over as they are, "),
+        };
         let _ = writeln!(
             text,
-            "{total} objects: {} to change, {} with errors",
+            "{total} objects: {} to change, {adoptions}{} with errors",
             self.changes, self.errors
         );
         text
@@ -132,7 +157,7 @@ mod tests {
 
     fn planned(planning: Result<Plan<String>, String>) -> Planned {
         let spec = serde_json::from_value(serde_json::json!({ "registryRef": { "name": "main" } })).unwrap();
-        Planned::new(&Repository::new("web", spec), planning)
+        Planned::new(&Repository::new("web", spec), planning.map(Foreseen::from))
     }
 
     fn changes() -> Planned {
@@ -150,6 +175,23 @@ mod tests {
         assert_eq!(Printed::new(vec![settled(), changes()]).exit_code(), 2);
         assert_eq!(Printed::new(vec![changes(), refused()]).exit_code(), 1);
         assert_eq!(Printed::new(vec![planned(Err("no answer".into()))]).exit_code(), 1);
+    }
+
+    #[test]
+    fn to_take_over_what_is_there_is_no_change() {
+        let adopted = Planned {
+            adopts: true,
+            ..changes()
+        };
+        let printed = Printed::new(vec![adopted]);
+        assert_eq!(printed.exit_code(), 0);
+        assert!(
+            printed
+                .text()
+                .ends_with("1 objects: 0 to change, 1 to take over as they are, 0 with errors\n"),
+            "{}",
+            printed.text()
+        );
     }
 
     #[test]

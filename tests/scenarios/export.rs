@@ -1,0 +1,279 @@
+//! Moving in: what is in a registry becomes manifests, and taking it over changes nothing of it.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
+use aws_sdk_ecr::{
+    Client,
+    types::{
+        ImageScanningConfiguration, ImageTagMutability, ImageTagMutabilityExclusionFilter,
+        ImageTagMutabilityExclusionFilterType, Tag,
+    },
+};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde_json::{Value, json};
+
+use crate::{
+    lifecycle_cli::with_rights,
+    plan::plan,
+    support::{REGION, Scene, object, run},
+};
+
+/// How many calls are made at once where many repositories are needed.
+const AT_ONCE: usize = 16;
+
+fn reads(account: &str) -> Value {
+    json!({ "Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow",
+        "Action": ["ecr:DescribeRepositories", "ecr:ListTagsForResource", "ecr:GetRepositoryPolicy", "ecr:GetLifecyclePolicy"],
+        "Resource": format!("arn:aws:ecr:{REGION}:{account}:repository/*") }]})
+}
+
+fn cleanup(count: u32) -> String {
+    json!({ "rules": [{
+        "rulePriority": 10,
+        "description": "keep some",
+        "selection": { "tagStatus": "tagged", "tagPatternList": ["v*"], "countType": "imageCountMoreThan", "countNumber": count },
+        "action": { "type": "expire" } }] })
+    .to_string()
+}
+
+/// A repository as other tools leave them, with settings that depend on its number.
+async fn fill(ecr: &Client, account: &str, name: &str, number: usize) -> Result<()> {
+    let mut request = ecr.create_repository().repository_name(name);
+    request = match number % 4 {
+        0 => request.image_tag_mutability(ImageTagMutability::Immutable),
+        1 => request
+            .image_tag_mutability(ImageTagMutability::ImmutableWithExclusion)
+            .image_tag_mutability_exclusion_filters(
+                ImageTagMutabilityExclusionFilter::builder()
+                    .filter_type(ImageTagMutabilityExclusionFilterType::Wildcard)
+                    .filter("dev-*")
+                    .build()?,
+            ),
+        _ => request,
+    };
+    if number.is_multiple_of(3) {
+        let scanning = ImageScanningConfiguration::builder().scan_on_push(true).build();
+        request = request.image_scanning_configuration(scanning);
+    }
+    if number.is_multiple_of(2) {
+        request = request.tags(Tag::builder().key("team").value(format!("t{}", number % 7)).build()?);
+    }
+    request.send().await?;
+    if number.is_multiple_of(2) {
+        let policy = json!({ "Version": "2008-10-17", "Statement": [{
+            "Sid": "pull", "Effect": "Allow",
+            "Principal": { "AWS": format!("arn:aws:iam::{account}:root") },
+            "Action": ["ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"] }] });
+        ecr.set_repository_policy()
+            .repository_name(name)
+            .policy_text(policy.to_string())
+            .send()
+            .await?;
+    }
+    if !number.is_multiple_of(5) {
+        let count = if number.is_multiple_of(3) { 10 } else { 20 };
+        ecr.put_lifecycle_policy()
+            .repository_name(name)
+            .lifecycle_policy_text(cleanup(count))
+            .send()
+            .await?;
+    }
+    Ok(())
+}
+
+async fn filled(scene: &Scene, repositories: usize) -> Result<()> {
+    let ecr = scene.ecr().await?;
+    let fills = (0..repositories).map(|number| {
+        let (ecr, name) = (
+            &ecr,
+            format!(
+                "{}/{}",
+                scene.name,
+                if number == 1 {
+                    "deep/er_1".into()
+                } else {
+                    format!("r{number}")
+                }
+            ),
+        );
+        async move { fill(ecr, &scene.account, &name, number).await.context(name) }
+    });
+    stream::iter(fills).buffer_unordered(AT_ONCE).try_collect().await
+}
+
+/// Exports the registry with rights to read only.
+async fn export(scene: &Scene) -> Result<(Vec<Value>, String)> {
+    let output = with_rights(
+        scene,
+        reads(&scene.account),
+        &["export", "--registry", &scene.name, "--namespace", &scene.name],
+    )
+    .await?;
+    ensure!(output.status.success(), "{}", output.stderr);
+    let documents = serde_yaml_ng::Deserializer::from_str(&output.stdout);
+    let manifests = documents
+        .map(|document| serde::Deserialize::deserialize(document).map_err(anyhow::Error::from))
+        .collect::<Result<Vec<Value>>>()?;
+    Ok((
+        manifests.into_iter().filter(|manifest| !manifest.is_null()).collect(),
+        output.stderr,
+    ))
+}
+
+/// A Registry that needs no role, as the one who plans has rights of their own.
+fn without_role(scene: &Scene) -> Result<Value> {
+    let mut spec = scene.registry_spec();
+    spec.as_object_mut().context("a map")?.remove("assumeRole");
+    Ok(object("Registry", &scene.name, None, spec))
+}
+
+/// Everything that ECR says of the repositories, but for our tag.
+async fn described(scene: &Scene) -> Result<BTreeMap<String, Vec<String>>> {
+    let ecr = scene.ecr().await?;
+    let mut all = BTreeMap::new();
+    let listed = ecr.describe_repositories().max_results(1_000).send().await?;
+    for repository in listed.repositories() {
+        let name = repository.repository_name().unwrap_or_default();
+        if name.starts_with("ecr-operator/") {
+            continue;
+        }
+        let policy = ecr.get_repository_policy().repository_name(name).send().await;
+        let cleanup = ecr.get_lifecycle_policy().repository_name(name).send().await;
+        let tags = ecr
+            .list_tags_for_resource()
+            .resource_arn(repository.repository_arn().unwrap_or_default())
+            .send()
+            .await?;
+        let tags: BTreeMap<&str, &str> = tags
+            .tags()
+            .iter()
+            .filter(|tag| tag.key() != "ecr-operator.dev/owner")
+            .map(|tag| (tag.key(), tag.value()))
+            .collect();
+        all.insert(
+            name.to_owned(),
+            vec![
+                format!("{repository:?}"),
+                format!("{:?}", policy.ok().and_then(|policy| policy.policy_text)),
+                format!("{:?}", cleanup.ok().and_then(|cleanup| cleanup.lifecycle_policy_text)),
+                format!("{tags:?}"),
+            ],
+        );
+    }
+    Ok(all)
+}
+
+#[test]
+fn what_is_exported_takes_over_what_is_there_and_changes_nothing_of_it() -> Result<()> {
+    run(async |stage| {
+        let scene = stage.scene("export").await?;
+        scene.registry(json!({})).await?;
+        filled(&scene, 12).await?;
+        let before = described(&scene).await?;
+        ensure!(before.len() == 12, "{before:?}");
+        let (manifests, notes) = export(&scene).await?;
+        ensure!(notes.is_empty(), "{notes}");
+        let repositories: Vec<&Value> = manifests
+            .iter()
+            .filter(|manifest| manifest["kind"] == "Repository")
+            .collect();
+        ensure!(repositories.len() == 12, "{manifests:?}");
+        ensure!(
+            repositories
+                .iter()
+                .all(|repository| repository["spec"]["deletionPolicy"] == "Retain"),
+            "{manifests:?}"
+        );
+        ensure!(
+            manifests
+                .iter()
+                .filter(|manifest| manifest["kind"] == "LifecyclePolicy")
+                .count()
+                == 2,
+            "those that do the same are one: {manifests:?}"
+        );
+
+        stage.aws.reset_calls(&scene.account, REGION).await?;
+        for manifest in &manifests {
+            scene.apply(manifest).await?;
+        }
+        for repository in &repositories {
+            let name = repository["metadata"]["name"].as_str().context("no name")?;
+            scene.reason("repository", name, "Settled").await?;
+        }
+        for policy in manifests
+            .iter()
+            .filter(|manifest| manifest["kind"] == "LifecyclePolicy")
+        {
+            let name = policy["metadata"]["name"].as_str().context("no name")?;
+            scene.reason("lifecyclepolicy", name, "Settled").await?;
+        }
+        ensure!(described(&scene).await? == before);
+        let calls = scene.operators_calls().await?;
+        ensure!(calls.get("TagResource") == Some(&12), "{calls:?}");
+        ensure!(scene.operators_writes().await? == 12, "nothing but the tags: {calls:?}");
+
+        let (again, notes) = export(&scene).await?;
+        ensure!(again.is_empty(), "{again:?}");
+        ensure!(notes.contains("12 repositories are managed already"), "{notes}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_registry_of_800_repositories_is_exported_and_the_plan_shows_no_change() -> Result<()> {
+    run(async |stage| {
+        let scene = stage.scene("export-800").await?;
+        scene.registry(json!({})).await?;
+        filled(&scene, 800).await?;
+        let (mut manifests, _) = export(&scene).await?;
+        manifests.push(without_role(&scene)?);
+        let (code, text) = plan(&scene, &manifests, &[]).await?;
+        let end = text.lines().last().unwrap_or_default();
+        ensure!(
+            code == 0 && end == "801 objects: 0 to change, 800 to take over as they are, 0 with errors",
+            "{code}: {}",
+            crate::support::tail(&text)
+        );
+        Ok(())
+    })
+}
+
+#[test]
+fn what_would_be_refused_is_told_and_a_registry_that_cannot_be_read_is_an_error() -> Result<()> {
+    run(async |stage| {
+        let scene = stage.scene("export-refused").await?;
+        scene.registry(json!({})).await?;
+        fill(&scene.ecr().await?, &scene.account, "elsewhere/web", 2).await?;
+        let (manifests, notes) = export(&scene).await?;
+        ensure!(manifests.len() == 2, "{manifests:?}");
+        ensure!(
+            notes.contains("NotAllowed") && notes.contains("elsewhere/web"),
+            "{notes}"
+        );
+
+        let arguments = ["export", "--registry", &scene.name];
+        let mut rights = reads(&scene.account);
+        rights["Statement"][0]["Action"] = json!(["ecr:DescribeRepositories", "ecr:ListTagsForResource"]);
+        let output = with_rights(&scene, rights, &arguments).await?;
+        ensure!(
+            !output.status.success() && output.stdout.is_empty(),
+            "half of a registry is not taken for the whole: {}",
+            output.stdout
+        );
+        ensure!(
+            output.stderr.contains("repository elsewhere/web could not be read"),
+            "{}",
+            output.stderr
+        );
+        let output = with_rights(&scene, reads(&scene.account), &["export", "--registry", "nowhere"]).await?;
+        ensure!(
+            output.stderr.contains("Registry nowhere does not exist"),
+            "{}",
+            output.stderr
+        );
+        Ok(())
+    })
+}
