@@ -11,6 +11,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt as _;
 
 use crate::api::{ClusterLifecyclePolicy, ImagePromotion, LifecyclePolicy, Registry, Repository};
+use crate::document::iam;
 
 /// What cannot be written down.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +19,9 @@ pub enum GenerateError {
     /// A type could not be turned into YAML.
     #[error("not expressible as YAML: {0}")]
     Yaml(#[from] serde_yaml_ng::Error),
+    /// A name of the examples is not one.
+    #[error("not a name: {0}")]
+    Name(#[from] crate::api::names::NameError),
     /// A schema could not be read back.
     #[error("not a valid schema: {0}")]
     Schema(#[from] serde_json::Error),
@@ -45,6 +49,17 @@ pub(crate) fn crds() -> Result<String, GenerateError> {
         .collect()
 }
 
+/// The reference page on rights, for what the guides write of.
+fn rights() -> Result<String, GenerateError> {
+    Ok(iam::reference(&iam::Scope {
+        account: "111122223333".parse()?,
+        region: "eu-west-1".parse()?,
+        owner: "prod".parse()?,
+        prefixes: Vec::new(),
+        queue: "arn:aws:sqs:eu-west-1:111122223333:ecr-operator".into(),
+    }))
+}
+
 /// Every generated file, by its path in the repository.
 pub fn files() -> Result<Vec<(PathBuf, String)>, GenerateError> {
     let mut files = Vec::new();
@@ -66,6 +81,7 @@ pub fn files() -> Result<Vec<(PathBuf, String)>, GenerateError> {
         PathBuf::from("docs/reference/reasons.md"),
         crate::control::reason::reference(),
     ));
+    files.push((PathBuf::from("docs/reference/iam.md"), rights()?));
     files.push((PathBuf::from("docs/reference/api.md"), reference::page(&definitions)));
     Ok(files)
 }

@@ -4,6 +4,7 @@ mod completion;
 mod copy;
 mod crd;
 mod export;
+mod iam_policy;
 mod kubectl;
 mod lifecycle;
 mod manifests;
@@ -47,6 +48,8 @@ enum Command {
     Lifecycle(lifecycle::Command),
     /// Copy an image to another repository, account or Region, with its digest, signatures and attestations.
     Copy(Box<copy::Args>),
+    /// Print the least IAM policy for what the operator is to do, or the trust policy of its role.
+    IamPolicy(iam_policy::Args),
     /// Print the version.
     Version,
     /// Print a completion script for a shell.
@@ -71,6 +74,7 @@ fn run_command(cli: Cli) -> Outcome {
         Command::Export(args) => export::main(&args),
         Command::Lifecycle(command) => lifecycle::main(&command),
         Command::Copy(args) => copy::main(&args),
+        Command::IamPolicy(args) => iam_policy::main(&args),
         Command::Version => print(concat!("ecr-operator ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Completion(args) => completion::main(&args),
     }

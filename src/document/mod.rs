@@ -1,5 +1,6 @@
 //! AWS's documents: parse, compare by meaning, compose. Pure.
 
+pub(crate) mod iam;
 #[allow(
     dead_code,
     unused_imports,

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aws_sdk_ecr::types::Tag;
-use bed::{Cluster, Effect, Fault, Operator, Policy, Queue, eventually, throughout};
+use bed::{Cluster, Effect, Fault, Operator, Queue, eventually, throughout};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -34,13 +34,8 @@ async fn listening(stage: &'static Stage) -> Result<&'static Listening> {
 
 /// The rights of the guide on IAM, with those for events or without.
 async fn rights(scene: &Scene, events: bool) -> Result<()> {
-    let mut policy = bed::operator_rights(&scene.account, REGION)?;
-    if events {
-        let more = bed::event_rights(&scene.account, REGION)?;
-        let statements = policy["Statement"].as_array_mut().context("no statements")?;
-        statements.extend(more["Statement"].as_array().cloned().unwrap_or_default());
-    }
-    scene.role(Policy::Document(policy)).await
+    let more: &[&str] = if events { &["events"] } else { &[] };
+    scene.rights(&[bed::MANAGES, more].concat()).await
 }
 
 /// A scene whose Registry listens to a queue.

@@ -24,6 +24,7 @@ mod plugin;
 mod promotion;
 mod promotion_admission;
 mod promotion_rights;
+mod rights;
 mod rules;
 mod storm;
 mod support;

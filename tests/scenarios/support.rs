@@ -162,9 +162,7 @@ impl Stage {
             name: name.to_owned(),
             account,
         };
-        scene
-            .role(Policy::Document(bed::operator_rights(&scene.account, REGION)?))
-            .await?;
+        scene.rights(bed::MANAGES).await?;
         scene.namespace(&scene.name, "yes").await?;
         Ok(scene)
     }
@@ -215,6 +213,12 @@ impl Scene {
             .role(&self.account, "ecr-operator", policy, trust)
             .await
             .map(drop)
+    }
+
+    /// Gives the operator's role what these features need.
+    pub(crate) async fn rights(&self, features: &[&str]) -> Result<()> {
+        self.role(Policy::Document(bed::rights(&self.account, REGION, OWNER, features)?))
+            .await
     }
 
     /// A namespace with the label that makes it a tenant, or another value of it.

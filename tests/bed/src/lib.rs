@@ -51,7 +51,7 @@ pub use cluster::{
 pub use environment::as_by_hand;
 pub use operator::{Operator, OperatorOptions};
 pub use process::{Process, Signal};
-pub use rights::{event_rights, in_use_rights, operator_rights, promotion_rights};
+pub use rights::{MANAGES, rights};
 pub use tasks::Tasks;
 pub use wait::{Sighting, eventually, throughout};
 

@@ -1,47 +1,39 @@
-//! The rights in AWS that users are told to give the operator: those of the guide, so that the guide is what is tested.
+//! The rights in AWS that users are told to give the operator: those of the reference page, so that the page is what is
+//! tested.
 
 use anyhow::{Context as _, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::clone::root;
 
-/// The account and Region that the guide writes of.
-const GUIDES_ACCOUNT: &str = "111122223333";
-const GUIDES_REGION: &str = "eu-west-1";
+/// The account, the Region and the installation that the page writes of.
+const PAGES: [&str; 3] = ["111122223333", "eu-west-1", "prod/"];
 
-/// The least policy for `mode: Manage`, as `docs/guides/iam.md` has it first, for a registry.
-pub fn operator_rights(account: &str, region: &str) -> Result<Value> {
-    policy_below("## The least policy", account, region)
+/// What an operator needs that manages a registry and looks after nothing else.
+pub const MANAGES: &[&str] = &["read", "repository", "lifecycle", "delete"];
+
+/// The rights for these features in one policy, as `docs/reference/iam.md` has them, for a registry and an installation.
+pub fn rights(account: &str, region: &str, owner: &str, features: &[&str]) -> Result<Value> {
+    let path = root().join("docs/reference/iam.md");
+    let page = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let [of_account, of_region, of_owner] = PAGES;
+    let page = page
+        .replace(of_account, account)
+        .replace(of_region, region)
+        .replace(of_owner, &format!("{owner}/"));
+    let mut statements = Vec::new();
+    for feature in features {
+        let policy: Value = serde_json::from_str(block(&page, feature)?)
+            .with_context(|| format!("the rights for {feature} are not JSON"))?;
+        statements.extend(policy["Statement"].as_array().cloned().unwrap_or_default());
+    }
+    Ok(json!({ "Version": "2012-10-17", "Statement": statements }))
 }
 
-/// What reading events needs beyond it, as `docs/guides/iam.md` has it.
-pub fn event_rights(account: &str, region: &str) -> Result<Value> {
-    policy_below("## Events", account, region)
-}
-
-/// What promotions need beyond it, as `docs/guides/iam.md` has it.
-pub fn promotion_rights(account: &str, region: &str) -> Result<Value> {
-    policy_below("## Promotions", account, region)
-}
-
-/// What keeping images in use needs beyond it, as `docs/guides/iam.md` has it.
-pub fn in_use_rights(account: &str, region: &str) -> Result<Value> {
-    policy_below("## Images in use", account, region)
-}
-
-/// The first policy below a heading of the guide.
-fn policy_below(heading: &str, account: &str, region: &str) -> Result<Value> {
-    let path = root().join("docs/guides/iam.md");
-    let guide = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let below = guide
-        .split_once(&format!("\n{heading}\n"))
-        .with_context(|| format!("the guide on IAM has no heading {heading:?}"))?;
-    let block = below
-        .1
-        .split("```json\n")
-        .nth(1)
-        .and_then(|rest| rest.split("```").next());
-    let policy = block.with_context(|| format!("the guide on IAM has no policy in JSON below {heading:?}"))?;
-    let policy = policy.replace(GUIDES_ACCOUNT, account).replace(GUIDES_REGION, region);
-    serde_json::from_str(&policy).with_context(|| format!("the policy of the guide below {heading:?} is not JSON"))
+/// The JSON below the heading of a feature.
+fn block<'p>(page: &'p str, feature: &str) -> Result<&'p str> {
+    page.split_once(&format!("\n## {feature}\n"))
+        .and_then(|(_, below)| below.split("```json\n").nth(1))
+        .and_then(|rest| rest.split("```").next())
+        .with_context(|| format!("the page on IAM has no policy below the heading {feature}"))
 }

@@ -66,16 +66,9 @@ impl Hall {
     /// The same with a repository overlaid so.
     pub(super) async fn part_with(&'static self, name: &str, repository: Value) -> Result<Part> {
         let scene = self.stage.scene_on(self.cluster, name).await?;
-        let mut rights = bed::operator_rights(&scene.account, REGION)?;
-        let statements = rights["Statement"].as_array_mut().context("no statements")?;
-        for more in [
-            bed::in_use_rights(&scene.account, REGION)?,
-            bed::promotion_rights(&scene.account, REGION)?,
-            bed::event_rights(&scene.account, REGION)?,
-        ] {
-            statements.extend(more["Statement"].as_array().cloned().unwrap_or_default());
-        }
-        scene.role(Policy::Document(rights)).await?;
+        scene
+            .rights(&[bed::MANAGES, &["protect", "promote", "events"]].concat())
+            .await?;
         let mut tenant = scene.registry_spec()["tenants"][0].clone();
         tenant["may"] = json!(["Manage", "Promote"]);
         scene.registry(json!({ "tenants": [tenant] })).await?;

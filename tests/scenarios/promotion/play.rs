@@ -10,7 +10,7 @@ use bed::{Behaviour, Cluster, Operator, Policy, Workloads, eventually};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use crate::support::{REGION, Scene, Stage, condition, merge, object, tail};
+use crate::support::{OWNER, REGION, Scene, Stage, condition, merge, object, tail};
 
 /// How long a rollout may take to become what it is waited for.
 pub(super) const LIMIT: Duration = Duration::from_mins(1);
@@ -33,17 +33,10 @@ pub(super) fn tenant(scene: &Scene) -> Value {
     tenant
 }
 
-/// The rights that the guide on IAM gives, with those for events and promotions.
+/// What managing a registry, its events and promotions need.
 pub(super) fn rights(scene: &Scene, region: &str) -> Result<Value> {
-    let mut policy = bed::operator_rights(&scene.account, region)?;
-    let statements = policy["Statement"].as_array_mut().context("no statements")?;
-    for more in [
-        bed::event_rights(&scene.account, region)?,
-        bed::promotion_rights(&scene.account, region)?,
-    ] {
-        statements.extend(more["Statement"].as_array().cloned().unwrap_or_default());
-    }
-    Ok(policy)
+    let features = [bed::MANAGES, &["events", "promote"]].concat();
+    bed::rights(&scene.account, region, OWNER, &features)
 }
 
 /// A source with this policy.

@@ -50,22 +50,14 @@ impl Purpose {
         }
     }
 
-    /// The policies of the guide, as one.
+    /// The rights of the operator's role.
     fn rights(self) -> Result<Value> {
-        let mut policy = bed::operator_rights(ACCOUNT, REGION)?;
-        let more = match self {
-            Self::Repositories => Vec::new(),
-            Self::Promotions => vec![
-                bed::event_rights(ACCOUNT, REGION)?,
-                bed::promotion_rights(ACCOUNT, REGION)?,
-            ],
-            Self::Lifecycle => vec![bed::in_use_rights(ACCOUNT, REGION)?],
+        let more: &[&str] = match self {
+            Self::Repositories => &[],
+            Self::Promotions => &["events", "promote"],
+            Self::Lifecycle => &["protect"],
         };
-        let statements = policy["Statement"].as_array_mut().context("no statements")?;
-        for more in more {
-            statements.extend(more["Statement"].as_array().cloned().unwrap_or_default());
-        }
-        Ok(policy)
+        bed::rights(ACCOUNT, REGION, OWNER, &[bed::MANAGES, more].concat())
     }
 }
 

@@ -14,6 +14,9 @@ use serde_json::{Value, json};
 pub(crate) const ACCOUNT: &str = "111122223333";
 pub(crate) const REGION: &str = "eu-west-1";
 
+/// The name of the installation.
+pub(crate) const OWNER: &str = "demo";
+
 /// The account that an image is copied to.
 pub(crate) const OTHER_ACCOUNT: &str = "444455556666";
 
@@ -51,24 +54,16 @@ impl Stage {
     /// Installs the chart and runs the operator under its own `ServiceAccount` and with its own rights in AWS.
     pub(crate) async fn install(&mut self) -> Result<()> {
         let chart = root().join("charts/ecr-operator");
-        self.cluster
-            .install_chart(&chart, &json!({ "ownerId": "demo" }))
-            .await?;
-        let mut rights = bed::operator_rights(ACCOUNT, REGION)?;
+        self.cluster.install_chart(&chart, &json!({ "ownerId": OWNER })).await?;
+        let features = [bed::MANAGES, &["events", "promote", "protect"]].concat();
+        let mut rights = bed::rights(ACCOUNT, REGION, OWNER, &features)?;
         let statements = rights["Statement"].as_array_mut().context("no statements")?;
-        for more in [
-            bed::event_rights(ACCOUNT, REGION)?,
-            bed::promotion_rights(ACCOUNT, REGION)?,
-            bed::in_use_rights(ACCOUNT, REGION)?,
-        ] {
-            statements.extend(more["Statement"].as_array().cloned().unwrap_or_default());
-        }
         // What copying needs beyond that, of the source; and the role in the other account.
         statements.push(json!({ "Effect": "Allow", "Action": "ecr:GetAuthorizationToken", "Resource": "*" }));
         statements.push(json!({ "Effect": "Allow", "Action": "sts:AssumeRole", "Resource": other_role() }));
         let options = OperatorOptions {
             binary: self.program.clone(),
-            owner_id: "demo".to_owned(),
+            owner_id: OWNER.to_owned(),
             principal: self.aws.user(ACCOUNT, "ecr-operator", Policy::Document(rights)).await?,
             region: REGION.to_owned(),
             env: BTreeMap::new(),
