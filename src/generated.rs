@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt as _;
 
-use crate::api::{ClusterLifecyclePolicy, ImagePromotion, LifecyclePolicy, Registry, Repository};
+use crate::api::{ClusterLifecyclePolicy, ImagePromotion, LifecyclePolicy, PullThroughCacheRule, Registry, Repository};
 use crate::document::iam;
 
 /// What cannot be written down.
@@ -33,6 +33,7 @@ fn definitions() -> Result<Vec<CustomResourceDefinition>, GenerateError> {
         ClusterLifecyclePolicy::crd(),
         ImagePromotion::crd(),
         LifecyclePolicy::crd(),
+        PullThroughCacheRule::crd(),
         Registry::crd(),
         Repository::crd(),
     ]

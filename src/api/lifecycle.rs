@@ -10,6 +10,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use rule::LIST_RULES;
 pub use rule::{
     ActionType, CountType, CountUnit, LifecycleAction, LifecycleRule, LifecycleSelection, StorageClass, TagStatus,
 };
@@ -141,30 +142,12 @@ pub struct Cleanup {
     /// characters. Required.
     #[schemars(length(min = 1, max = 48))]
     #[x_kube(
-        validation = Rule::new(
-            "self.all(r, has(r.rulePriority)) || self.all(r, !has(r.rulePriority))"
-        )
-        .message("rules: either every rule has a rulePriority or none has; without, their order counts"),
-        validation = Rule::new(
-            "self.all(r, !has(r.rulePriority) || self.exists_one(s, has(s.rulePriority) && s.rulePriority == r.rulePriority))"
-        )
-        .message("rules: each rulePriority may be used once only"),
-        validation = Rule::new(
-            "self.all(a, a.selection.tagStatus != 'any' || !has(a.rulePriority) || self.all(o, !has(o.rulePriority) || (has(o.selection.storageClass) ? o.selection.storageClass : 'standard') != (has(a.selection.storageClass) ? a.selection.storageClass : 'standard') || o.rulePriority <= a.rulePriority))"
-        )
-        .message("rules: a rule with tagStatus any must have the highest rulePriority of its storage class"),
-        validation = Rule::new(
-            "self.exists(r, has(r.rulePriority)) || ['standard', 'archive'].all(c, self.filter(r, (has(r.selection.storageClass) ? r.selection.storageClass : 'standard') == c).all(r, r.selection.tagStatus != 'any') || (self.filter(r, (has(r.selection.storageClass) ? r.selection.storageClass : 'standard') == c && r.selection.tagStatus == 'any').size() == 1 && self.filter(r, (has(r.selection.storageClass) ? r.selection.storageClass : 'standard') == c)[self.filter(r, (has(r.selection.storageClass) ? r.selection.storageClass : 'standard') == c).size() - 1].selection.tagStatus == 'any'))"
-        )
-        .message("rules: a rule with tagStatus any must be the last of its storage class"),
-        validation = Rule::new(
-            "['standard', 'archive'].all(c, self.filter(r, r.selection.tagStatus == 'untagged' && (has(r.selection.storageClass) ? r.selection.storageClass : 'standard') == c).size() <= 1)"
-        )
-        .message("rules: only one rule of a storage class may have tagStatus untagged"),
-        validation = Rule::new(
-            "self.map(r, 110 + (has(r.description) ? r.description.size() : 0) + (has(r.selection.tagPatternList) ? r.selection.tagPatternList.map(p, p.size() + 3).sum() : 0) + (has(r.selection.tagPrefixList) ? r.selection.tagPrefixList.map(p, p.size() + 3).sum() : 0)).sum() <= 30720"
-        )
-        .message("rules: the document has more than 30,720 characters, the most that ECR takes")
+        validation = Rule::new(LIST_RULES[0].0).message(LIST_RULES[0].1),
+        validation = Rule::new(LIST_RULES[1].0).message(LIST_RULES[1].1),
+        validation = Rule::new(LIST_RULES[2].0).message(LIST_RULES[2].1),
+        validation = Rule::new(LIST_RULES[3].0).message(LIST_RULES[3].1),
+        validation = Rule::new(LIST_RULES[4].0).message(LIST_RULES[4].1),
+        validation = Rule::new(LIST_RULES[5].0).message(LIST_RULES[5].1)
     )]
     pub rules: Vec<LifecycleRule>,
 

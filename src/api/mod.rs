@@ -1,14 +1,17 @@
 //! The objects users write: types, schemas and validation rules, one file a kind. Nothing here does I/O.
 
+pub mod cache_rule;
 pub mod ecr;
 pub mod lifecycle;
 pub mod names;
+pub mod prefixed;
 pub mod promotion;
 pub mod registry;
 pub mod repository;
 pub mod span;
 pub mod status;
 
+pub use cache_rule::PullThroughCacheRule;
 pub use lifecycle::{ClusterLifecyclePolicy, LifecyclePolicy};
 pub use promotion::ImagePromotion;
 pub use registry::Registry;

@@ -126,6 +126,48 @@ name! {
 }
 
 name! {
+    /// What the names of repositories begin with that a pull-through cache rule makes; `ROOT` means every name.
+    CachePrefix, what: "a prefix of a pull-through cache rule",
+    rule: "ROOT, or 2 to 30 characters in segments of repository names separated by '/'",
+    length: 2..=30,
+    pattern: r"^(ROOT|[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*/?)$",
+    valid: is_prefix_or_root
+}
+
+name! {
+    /// What the names of repositories begin with that a creation template is for; `ROOT` means every name.
+    TemplatePrefix, what: "a prefix of a creation template",
+    rule: "ROOT, or 1 to 256 characters in segments of repository names separated by '/'",
+    length: 1..=256,
+    pattern: r"^(ROOT|[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*/?)$",
+    valid: is_prefix_or_root
+}
+
+name! {
+    /// The ARN of a key of AWS KMS.
+    KmsKeyArn, what: "the ARN of a KMS key", rule: "arn:aws:kms:<region>:<account>:key/<id>",
+    length: 30..=2048, pattern: r"^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$",
+    valid: |text| matches!(text.split(':').collect::<Vec<_>>().as_slice(), ["arn", partition, "kms", region, account, key]
+        if partition.starts_with("aws") && !region.is_empty() && account.len() == 12
+            && account.bytes().all(|b| b.is_ascii_digit())
+            && key.strip_prefix("key/").is_some_and(|id| !id.is_empty()
+                && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')))
+}
+
+name! {
+    /// The ARN of a secret with credentials for an upstream registry.
+    SecretArn, what: "the ARN of a secret for pull-through",
+    rule: "arn:aws:secretsmanager:<region>:<account>:secret:ecr-pullthroughcache/<name>",
+    length: 50..=612,
+    pattern: r"^arn:aws(-\w+)*:secretsmanager:[a-zA-Z0-9-:]+:secret:ecr-pullthroughcache/[a-zA-Z0-9/_+=.@-]+$",
+    valid: |text| text.starts_with("arn:aws")
+        && text.split_once(":secretsmanager:").and_then(|(_, rest)| rest.split_once(":secret:ecr-pullthroughcache/"))
+            .is_some_and(|(place, name)| !place.is_empty() && !name.is_empty()
+                && place.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b':'))
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"/_+=.@-".contains(&b)))
+}
+
+name! {
     /// The ARN of an IAM role.
     RoleArn, what: "the ARN of an IAM role", rule: "arn:aws:iam::<account>:role/<name>",
     length: 20..=2048, pattern: r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$",
@@ -269,6 +311,15 @@ impl RepositoryPrefix {
             None => false,
         }
     }
+}
+
+fn is_prefix_or_root(text: &str) -> bool {
+    text == "ROOT"
+        || text
+            .strip_suffix('/')
+            .unwrap_or(text)
+            .split('/')
+            .all(is_repository_segment)
 }
 
 /// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`

@@ -174,6 +174,8 @@ fn classify(code: &str) -> Fault {
         | "OptInRequired"
         | "BlockedByOrganizationPolicyException"
         | "InvalidSecurity"
+        | "UnableToAccessSecretException"
+        | "UnableToDecryptSecretValueException"
         | "KmsAccessDenied" => Fault::Denied,
         "RepositoryNotFoundException"
         | "RepositoryPolicyNotFoundException"
@@ -182,9 +184,14 @@ fn classify(code: &str) -> Fault {
         | "ScanNotFoundException"
         | "LayersNotFoundException"
         | "LayerInaccessibleException"
+        | "PullThroughCacheRuleNotFoundException"
+        | "TemplateNotFoundException"
         | "QueueDoesNotExist"
         | "AWS.SimpleQueueService.NonExistentQueue" => Fault::NotFound,
-        "RepositoryAlreadyExistsException" | "RepositoryNotEmptyException" => Fault::Conflict,
+        "RepositoryAlreadyExistsException"
+        | "RepositoryNotEmptyException"
+        | "PullThroughCacheRuleAlreadyExistsException"
+        | "TemplateAlreadyExistsException" => Fault::Conflict,
         "InvalidParameterException"
         | "ValidationException"
         | "ValidationError"
@@ -192,6 +199,8 @@ fn classify(code: &str) -> Fault {
         | "SerializationException"
         | "InvalidAddress"
         | "UnsupportedOperation"
+        | "UnsupportedUpstreamRegistryException"
+        | "SecretNotFoundException"
         | "KmsDisabled"
         | "KmsInvalidState"
         | "KmsNotFound"

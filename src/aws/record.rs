@@ -95,6 +95,6 @@ impl Record {
 
 /// ECR gives `createdAt` in milliseconds at most; what is finer is noise of the floating-point number on the wire, and
 /// would make one repository look like two.
-fn timestamp(time: &aws_sdk_ecr::primitives::DateTime) -> Option<Timestamp> {
+pub(super) fn timestamp(time: &aws_sdk_ecr::primitives::DateTime) -> Option<Timestamp> {
     Timestamp::from_millisecond(time.to_millis().ok()?).ok()
 }

@@ -15,7 +15,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    api::{ClusterLifecyclePolicy, GROUP, ImagePromotion, LifecyclePolicy, Registry, Repository},
+    api::{ClusterLifecyclePolicy, GROUP, ImagePromotion, LifecyclePolicy, PullThroughCacheRule, Registry, Repository},
     control::driven::Driven,
 };
 
@@ -27,6 +27,7 @@ pub(super) struct Manifests {
     pub promotions: Vec<ImagePromotion>,
     pub lifecycle_policies: Vec<LifecyclePolicy>,
     pub cluster_lifecycle_policies: Vec<ClusterLifecyclePolicy>,
+    pub cache_rules: Vec<PullThroughCacheRule>,
     pub namespaces: Vec<PartialObjectMeta<Namespace>>,
 }
 
@@ -47,7 +48,8 @@ impl Manifests {
             && manifests.repositories.is_empty()
             && manifests.promotions.is_empty()
             && manifests.lifecycle_policies.is_empty()
-            && manifests.cluster_lifecycle_policies.is_empty();
+            && manifests.cluster_lifecycle_policies.is_empty()
+            && manifests.cache_rules.is_empty();
         if empty {
             return Err(format!("the files hold no object of the group {GROUP}"));
         }
@@ -89,6 +91,7 @@ impl Manifests {
             "ClusterLifecyclePolicy" if api_version == expected => {
                 self.cluster_lifecycle_policies.push(parse(value, source)?);
             }
+            "PullThroughCacheRule" if api_version == expected => self.cache_rules.push(parse(value, source)?),
             "Namespace" if api_version == "v1" => {
                 let mut meta = parse::<Namespace>(value, source)?.metadata;
                 // As the apiserver would label it.
@@ -150,12 +153,20 @@ fn dropped(given: &Value, kept: &Value, path: &str) -> Option<String> {
     }
 }
 
+/// The fields of the spec that the schema lets nobody change.
+fn fixed(kind: &str) -> &'static [&'static str] {
+    match kind {
+        "PullThroughCacheRule" => &["registryRef", "ecrRepositoryPrefix"],
+        _ => &["region", "registryId", "registryRef", "name", "encryption"],
+    }
+}
+
 /// The object as it would stand in the cluster after the file was applied: the file's spec, labels and annotations, and
 /// everything else of the object that exists. Refuses what the schema would refuse to change.
 pub(super) fn onto<K: Driven>(file: &K, existing: &K) -> Result<K, String> {
     let json = |object: &K| serde_json::to_value(object).map_err(|error| error.to_string());
     let (new, mut old) = (json(file)?, json(existing)?);
-    for field in ["region", "registryId", "registryRef", "name", "encryption"] {
+    for field in fixed(K::CALLED) {
         let at = format!("/spec/{field}");
         if new.pointer(&at) != old.pointer(&at) {
             return Err(format!(

@@ -31,7 +31,10 @@ use super::{
     manifests::{self, Manifests},
 };
 use crate::{
-    api::{ClusterLifecyclePolicy, ImagePromotion, LifecyclePolicy, Registry, Repository, names::OwnerId},
+    api::{
+        ClusterLifecyclePolicy, ImagePromotion, LifecyclePolicy, PullThroughCacheRule, Registry, Repository,
+        names::OwnerId,
+    },
     control::{
         context::{Context, Memory},
         events::Events,
@@ -42,6 +45,7 @@ use crate::{
     },
     controllers::{
         lifecycle::{nudge::Policies, select::PolicyName},
+        prefixed::{Watch, Watches},
         promotion::{
             foresee,
             shared::{Promoting, Settings},
@@ -132,6 +136,12 @@ async fn plan_all(args: &Args) -> Result<Vec<Planned>, String> {
     }
     let ruled = ruled(&ctx, &manifests).await?;
     named.extend(ruled.iter().map(|repository| repository.spec.registry_ref.name.clone()));
+    named.extend(
+        manifests
+            .cache_rules
+            .iter()
+            .map(|rule| rule.spec.registry_ref.name.clone()),
+    );
     let given: BTreeSet<String> = manifests.registries.iter().map(ResourceExt::name_any).collect();
     for registry in &manifests.registries {
         planned.push(plan_registry(registry.clone(), &ctx).await);
@@ -150,6 +160,9 @@ async fn plan_all(args: &Args) -> Result<Vec<Planned>, String> {
         let planning = plan_one(repository.clone(), &ctx).await;
         planned.push(Planned::new(repository, planning));
     }
+    for rule in &manifests.cache_rules {
+        planned.push(Planned::new(rule, plan_one(rule.clone(), &ctx).await));
+    }
     for promotion in &manifests.promotions {
         planned.push(Planned::new(
             promotion,
@@ -159,10 +172,11 @@ async fn plan_all(args: &Args) -> Result<Vec<Planned>, String> {
     Ok(planned)
 }
 
-/// The lifecycle policies that there will be once the files are applied.
+/// The objects beside those of the files that there will be once the files are applied, where plans depend on them.
 struct Known {
     lifecycle_policies: Vec<LifecyclePolicy>,
     cluster_lifecycle_policies: Vec<ClusterLifecyclePolicy>,
+    cache_rules: Vec<PullThroughCacheRule>,
 }
 
 impl Known {
@@ -171,6 +185,10 @@ impl Known {
         Ok(Self {
             lifecycle_policies: with_files(client, &manifests.lifecycle_policies).await?,
             cluster_lifecycle_policies: with_files(client, &manifests.cluster_lifecycle_policies).await?,
+            cache_rules: match manifests.cache_rules.is_empty() {
+                true => Vec::new(),
+                false => with_files(client, &manifests.cache_rules).await?,
+            },
         })
     }
 }
@@ -270,6 +288,12 @@ fn context(
             nudges: mpsc::unbounded().0,
             promoting: Promoting::new(Settings::default()).map_err(|error| error.to_string())?,
             in_use: in_use::Shared::new(Duration::from_hours(1)),
+            prefixed: Watches {
+                cache_rules: Watch {
+                    objects: filled(guarded(&known.cache_rules)),
+                    looks: mpsc::unbounded().0,
+                },
+            },
         },
         client,
     })

@@ -28,7 +28,10 @@ use tokio::{
 
 use super::Outcome;
 use crate::{
-    api::{ClusterLifecyclePolicy, ImagePromotion, LifecyclePolicy, Registry, Repository, names::OwnerId},
+    api::{
+        ClusterLifecyclePolicy, ImagePromotion, LifecyclePolicy, PullThroughCacheRule, Registry, Repository,
+        names::OwnerId,
+    },
     control::{
         context::{Context, Memory},
         driven::Driven as _,
@@ -40,6 +43,7 @@ use crate::{
     },
     controllers::{
         lifecycle::nudge::{self, Nudge, Policies},
+        prefixed::{Watch, Watches},
         promotion::{
             shared::{Promoting, Settings},
             triggers::{self, PromotionObject},
@@ -202,6 +206,7 @@ async fn run(args: Args) -> Result<(), String> {
     let promoting = Promoting::new(settings).map_err(|error| error.to_string())?;
     let (hints, hinted) = mpsc::unbounded();
     let (looks, looked) = mpsc::unbounded();
+    let (cache_rules, of_cache_rules) = watch::<PullThroughCacheRule>();
     let ctx = Arc::new(Context {
         client: client.clone(),
         metrics: metrics.clone(),
@@ -234,6 +239,7 @@ async fn run(args: Args) -> Result<(), String> {
             nudges,
             promoting,
             in_use: in_use::Shared::new(args.in_use_interval),
+            prefixed: Watches { cache_rules },
         },
     });
     let refresh = Arc::clone(&ctx);
@@ -248,6 +254,7 @@ async fn run(args: Args) -> Result<(), String> {
                 LifecyclePolicy::KIND,
                 ClusterLifecyclePolicy::KIND,
                 ImagePromotion::CALLED,
+                PullThroughCacheRule::KIND,
             ] {
                 refresh
                     .metrics
@@ -270,6 +277,7 @@ async fn run(args: Args) -> Result<(), String> {
         lifecycle_policies: lifecycle_policies_writer,
         cluster_lifecycle_policies: cluster_lifecycle_policies_writer,
         namespaces: namespaces_writer,
+        cache_rules: of_cache_rules,
     };
     let hinted = Hinted {
         objects: hinted,
@@ -309,6 +317,23 @@ struct Writers {
     lifecycle_policies: store::Writer<DeserializeGuard<LifecyclePolicy>>,
     cluster_lifecycle_policies: store::Writer<DeserializeGuard<ClusterLifecyclePolicy>>,
     namespaces: store::Writer<PartialObjectMeta<Namespace>>,
+    cache_rules: Writing<PullThroughCacheRule>,
+}
+
+/// Where the watch of a kind writes what it sees, and the objects that are to be looked at.
+struct Writing<K: kube::Resource<DynamicType = ()> + Clone + 'static> {
+    writer: store::Writer<DeserializeGuard<K>>,
+    looks: mpsc::UnboundedReceiver<ObjectRef<DeserializeGuard<K>>>,
+}
+
+/// Both ends of a watch.
+fn watch<K>() -> (Watch<K>, Writing<K>)
+where
+    K: kube::Resource<DynamicType = ()> + Clone + 'static,
+{
+    let (objects, writer) = store();
+    let (looks, looked) = mpsc::unbounded();
+    (Watch { objects, looks }, Writing { writer, looks: looked })
 }
 
 /// Where hints arrive.
@@ -336,6 +361,7 @@ async fn work(
         spawn::list_of::<LifecyclePolicy>(),
         spawn::list_of::<ClusterLifecyclePolicy>(),
         spawn::list_of::<Namespace>(),
+        spawn::list_of::<PullThroughCacheRule>(),
     ] {
         readiness.wait_for(list);
     }
@@ -403,6 +429,19 @@ async fn work(
         shutdown.clone(),
     );
 
+    let watched = Watched {
+        api: Api::all(ctx.client.clone()),
+        reader: ctx.world.prefixed.cache_rules.objects.clone(),
+        writer: writers.cache_rules.writer,
+    };
+    let of_cache_rules = spawn::run::<PullThroughCacheRule>(
+        Arc::clone(&ctx),
+        watched,
+        writers.cache_rules.looks,
+        ctx.world.readiness.clone(),
+        shutdown.clone(),
+    );
+
     // Tasks of their own: no reconcile may delay the renewal of the Lease.
     let mut controllers = JoinSet::new();
     controllers.spawn(of_registries);
@@ -410,6 +449,7 @@ async fn work(
     controllers.spawn(of_promotions);
     controllers.spawn(of_policies);
     controllers.spawn(of_cluster_policies);
+    controllers.spawn(of_cache_rules);
     // Ends with the program: it has nothing to finish.
     let workloads = tokio::spawn(triggers::watch_workloads(Arc::clone(&ctx)));
     // The same: what it leaves half done, it finds again.

@@ -124,13 +124,13 @@ impl Reason {
             ),
             Self::OwnedByAnother => (
                 "OwnedByAnother",
-                "The repository belongs to another object, here or in another installation, or was deleted and created again by somebody else.",
-                "Delete one of the two objects, or give this one another spec.name.",
+                "What the object means belongs to another object, here or in another installation, or was deleted and created again by somebody else.",
+                "Delete one of the two objects, or give this one another name or prefix in its spec.",
             ),
             Self::Exists => (
                 "Exists",
-                "A repository of this name exists and belongs to no object.",
-                "Set spec.adoption to Adopt to manage it from here, or use another spec.name.",
+                "A repository of this name, or a rule or template of this prefix, exists and belongs to no object.",
+                "Set spec.adoption to Adopt to manage it from here, or use another name or prefix.",
             ),
             Self::NotEmpty => (
                 "NotEmpty",
@@ -145,7 +145,7 @@ impl Reason {
             Self::Immutable => (
                 "Immutable",
                 "A setting that ECR fixes at creation differs from what the object asks for.",
-                "Take the setting out of the object by creating a new object, or move the images to a new repository.",
+                "Create a new object without the setting, move the images to a new repository, or have what is not a repository created anew.",
             ),
             Self::Conflict => (
                 "Conflict",

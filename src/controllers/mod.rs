@@ -1,6 +1,8 @@
 //! One controller a kind, each a folder: `mod.rs` observes and applies, `plan.rs` decides.
 
+pub(crate) mod cache_rule;
 pub(crate) mod lifecycle;
+pub(crate) mod prefixed;
 pub(crate) mod promotion;
 pub(crate) mod registry;
 pub(crate) mod repository;

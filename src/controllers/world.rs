@@ -17,6 +17,7 @@ use kube::{
 
 use super::{
     lifecycle::nudge::{Nudge, Policies},
+    prefixed::Watches,
     promotion::{shared::Promoting, triggers::PromotionObject},
     registry::connection::Connection,
 };
@@ -105,6 +106,8 @@ pub(crate) struct World {
     pub nudges: UnboundedSender<PromotionObject>,
     pub promoting: Promoting,
     pub in_use: in_use::Shared,
+    /// Pull-through cache rules and creation templates.
+    pub prefixed: Watches,
 }
 
 /// The labels of a namespace.
@@ -211,6 +214,9 @@ impl World {
         if matches!(hint, Hint::Image { .. }) {
             return;
         }
+        if let Hint::Registry(registry) = &hint {
+            self.prefixed.registry_changed(registry);
+        }
         let to = match &hint {
             Hint::Look { .. } => &self.looks,
             _ => &self.hints,
@@ -302,5 +308,11 @@ impl World {
             *counts.entry(ready(status.map(|status| &status.common))).or_default() += 1;
         }
         self.metrics.objects("ClusterLifecyclePolicy", &counts);
+        counts.clear();
+        for guard in self.prefixed.cache_rules.objects.state() {
+            let status = guard.0.as_ref().ok().and_then(|rule| rule.status.as_ref());
+            *counts.entry(ready(status.map(|status| &status.common))).or_default() += 1;
+        }
+        self.metrics.objects("PullThroughCacheRule", &counts);
     }
 }

@@ -32,12 +32,14 @@ pub(crate) enum Feature {
     Promote,
     /// Copies of images, for `copyTo` and the command `copy`
     Copy,
+    /// Pull-through cache rules and creation templates
+    Caching,
     /// Reading the queue of events
     Events,
 }
 
 impl Feature {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Read,
         Self::Repository,
         Self::Lifecycle,
@@ -45,6 +47,7 @@ impl Feature {
         Self::Protect,
         Self::Promote,
         Self::Copy,
+        Self::Caching,
         Self::Events,
     ];
 }
@@ -144,6 +147,18 @@ const COPY: &[&str] = &[
     "ecr:UploadLayerPart",
 ];
 
+const CACHE: &[&str] = &[
+    "ecr:CreatePullThroughCacheRule",
+    "ecr:CreateRepositoryCreationTemplate",
+    "ecr:DeletePullThroughCacheRule",
+    "ecr:DeleteRepositoryCreationTemplate",
+    "ecr:DescribePullThroughCacheRules",
+    "ecr:DescribeRepositoryCreationTemplates",
+    "ecr:UpdatePullThroughCacheRule",
+    "ecr:UpdateRepositoryCreationTemplate",
+    "ecr:ValidatePullThroughCacheRule",
+];
+
 /// The least policy for these features together.
 pub(crate) fn policy(features: &[Feature], scope: &Scope) -> Document {
     Document {
@@ -197,6 +212,26 @@ fn statements(feature: Feature, scope: &Scope) -> Vec<Statement> {
             allow("Copy", COPY, named()),
             allow("Token", &["ecr:GetAuthorizationToken"], vec!["*".to_owned()]),
         ],
+        Feature::Caching => vec![
+            // They know neither resources nor tags.
+            allow("Cache", CACHE, vec!["*".to_owned()]),
+            allow("PassRoles", &["iam:PassRole"], vec![scope.iam("role/*")]).only_if(condition(
+                "StringEquals",
+                "iam:PassedToService",
+                "ecr.amazonaws.com",
+            )),
+            allow(
+                "LinkedRoles",
+                &["iam:CreateServiceLinkedRole"],
+                vec![scope.iam("role/aws-service-role/*")],
+            )
+            .only_if(condition("StringLike", "iam:AWSServiceName", "*ecr.amazonaws.com")),
+            allow(
+                "Secrets",
+                &["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"],
+                vec![scope.secrets()],
+            ),
+        ],
         Feature::Events => vec![allow(
             "Events",
             &["sqs:DeleteMessage", "sqs:ReceiveMessage"],
@@ -232,6 +267,16 @@ impl Scope {
     fn repository(&self, name: &str) -> String {
         let (partition, region, account) = (self.region.partition(), &self.region, &self.account);
         format!("arn:{partition}:ecr:{region}:{account}:repository/{name}")
+    }
+
+    fn iam(&self, name: &str) -> String {
+        format!("arn:{}:iam::{}:{name}", self.region.partition(), self.account)
+    }
+
+    /// The secrets with credentials for other registries, which ECR reads in the caller's name.
+    fn secrets(&self) -> String {
+        let (partition, region, account) = (self.region.partition(), &self.region, &self.account);
+        format!("arn:{partition}:secretsmanager:{region}:{account}:secret:ecr-pullthroughcache/*")
     }
 
     fn named(&self) -> Vec<String> {

@@ -4,6 +4,7 @@
 //! One operator serves most scenarios; each has an AWS account, a Registry and a namespace of its own.
 
 mod admission;
+mod caching;
 mod claim;
 mod converge;
 mod copy;

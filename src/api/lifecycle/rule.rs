@@ -4,6 +4,34 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// What holds for a list of rules as a whole, and the sentence that is shown where it does not.
+pub(crate) const LIST_RULES: [(&str, &str); 6] = [
+    (
+        "self.all(r, has(r.rulePriority)) || self.all(r, !has(r.rulePriority))",
+        "rules: either every rule has a rulePriority or none has; without, their order counts",
+    ),
+    (
+        "self.all(r, !has(r.rulePriority) || self.exists_one(s, has(s.rulePriority) && s.rulePriority == r.rulePriority))",
+        "rules: each rulePriority may be used once only",
+    ),
+    (
+        "self.all(a, a.selection.tagStatus != 'any' || !has(a.rulePriority) || self.all(o, !has(o.rulePriority) || (has(o.selection.storageClass) ? o.selection.storageClass : 'standard') != (has(a.selection.storageClass) ? a.selection.storageClass : 'standard') || o.rulePriority <= a.rulePriority))",
+        "rules: a rule with tagStatus any must have the highest rulePriority of its storage class",
+    ),
+    (
+        "self.exists(r, has(r.rulePriority)) || ['standard', 'archive'].all(c, self.filter(r, (has(r.selection.storageClass) ? r.selection.storageClass : 'standard') == c).all(r, r.selection.tagStatus != 'any') || (self.filter(r, (has(r.selection.storageClass) ? r.selection.storageClass : 'standard') == c && r.selection.tagStatus == 'any').size() == 1 && self.filter(r, (has(r.selection.storageClass) ? r.selection.storageClass : 'standard') == c)[self.filter(r, (has(r.selection.storageClass) ? r.selection.storageClass : 'standard') == c).size() - 1].selection.tagStatus == 'any'))",
+        "rules: a rule with tagStatus any must be the last of its storage class",
+    ),
+    (
+        "['standard', 'archive'].all(c, self.filter(r, r.selection.tagStatus == 'untagged' && (has(r.selection.storageClass) ? r.selection.storageClass : 'standard') == c).size() <= 1)",
+        "rules: only one rule of a storage class may have tagStatus untagged",
+    ),
+    (
+        "self.map(r, 110 + (has(r.description) ? r.description.size() : 0) + (has(r.selection.tagPatternList) ? r.selection.tagPatternList.map(p, p.size() + 3).sum() : 0) + (has(r.selection.tagPrefixList) ? r.selection.tagPrefixList.map(p, p.size() + 3).sum() : 0)).sum() <= 30720",
+        "rules: the document has more than 30,720 characters, the most that ECR takes",
+    ),
+];
+
 /// One rule of a lifecycle policy, as AWS documents it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(

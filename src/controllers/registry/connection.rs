@@ -19,6 +19,7 @@ use crate::{
         sqs::Sqs,
     },
     control::gate::Gate,
+    controllers::prefixed::Listings,
     in_use::InUse,
     metrics::Metrics,
 };
@@ -52,6 +53,8 @@ pub(crate) struct Connection {
     pub inventory: Inventory,
     pub lookups: Lookups,
     pub previews: Previews,
+    /// What the registry keeps by prefix.
+    pub listings: Listings,
     opened_with: RegistrySpec,
     /// `None` until its Registry has been looked at once.
     standing: RwLock<Option<Standing>>,
@@ -95,6 +98,7 @@ impl Connection {
             inventory: Inventory::default(),
             lookups: Lookups::default(),
             previews: Previews::default(),
+            listings: Listings::default(),
             opened_with: spec.clone(),
             standing: RwLock::default(),
             checks: Mutex::default(),

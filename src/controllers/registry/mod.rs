@@ -22,7 +22,7 @@ use self::{
 use super::world::{Hint, Identity, World};
 use crate::{
     api::{
-        CLAIM_REPOSITORY, Registry, Repository,
+        CLAIM_REPOSITORY, PullThroughCacheRule, Registry, Repository,
         names::RepositoryName,
         registry::{ClaimStatus, EventsStatus, RegistryStatus},
         status::CommonStatus,
@@ -404,19 +404,32 @@ async fn refresh(registry: &Registry, look: Look, references: &References) -> Re
 
 /// Objects that refer to the Registry, from the apiserver itself: the watch may not have a new one yet.
 async fn referrers(registry: &Registry, world: &World) -> Result<Vec<String>> {
+    let mut found = referring::<Repository>(registry, world).await?;
+    found.extend(referring::<PullThroughCacheRule>(registry, world).await?);
+    Ok(found)
+}
+
+/// The objects of a kind that refer to the Registry, in words.
+async fn referring<K>(registry: &Registry, world: &World) -> Result<Vec<String>>
+where
+    K: Managed,
+{
     let selector = format!("spec.registryRef.name={}", registry.name_any());
     let params = ListParams::default().fields(&selector).limit(REFERRERS);
-    let found = Api::<Repository>::all(world.client.clone())
-        .list_metadata(&params)
-        .await
-        .map_err(Error::kube("list the Repositories that refer to the Registry"))?;
-    let name = |object: &kube::api::PartialObjectMeta<Repository>| {
-        format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())
+    let found = match Api::<K>::all(world.client.clone()).list_metadata(&params).await {
+        Ok(found) => found,
+        // The definition of this kind is not installed.
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Vec::new()),
+        Err(error) => return Err(Error::kube("list the objects that refer to the Registry")(error)),
+    };
+    let name = |object: &kube::api::PartialObjectMeta<K>| match object.namespace() {
+        Some(namespace) => format!("{} {namespace}/{}", K::KIND, object.name_any()),
+        None => format!("{} {}", K::KIND, object.name_any()),
     };
     Ok(found.items.iter().map(name).collect())
 }
 
-fn claim_name() -> Result<RepositoryName> {
+pub(crate) fn claim_name() -> Result<RepositoryName> {
     CLAIM_REPOSITORY
         .parse()
         .map_err(|error| AwsError::incomplete("DescribeRepositories", &format!("a valid claim name ({error})")).into())

@@ -177,7 +177,7 @@ fn removal(registry: &Registry, seen: &Seen) -> Plan<Step> {
             1 => String::new(),
             n => format!(" and {} more", n - 1),
         };
-        let message = format!("Repository {first}{more} still refers to this Registry; delete it first");
+        let message = format!("{first}{more} still refers to this Registry; delete it first");
         return Plan::verdict(Verdict::Waiting {
             reason: Reason::Conflict,
             message,

@@ -104,6 +104,18 @@ impl Aws {
         self.tell(Method::PUT, "event-queue", &body).await
     }
 
+    /// What `ValidatePullThroughCacheRule` says against the rule of a prefix from now on; `None`: nothing.
+    pub async fn set_upstream_failure(
+        &self,
+        account: &str,
+        region: &str,
+        prefix: &str,
+        failure: Option<&str>,
+    ) -> Result<()> {
+        let body = json!({"account": account, "region": region, "prefix": prefix, "failure": failure});
+        self.tell(Method::PUT, "upstream", &body).await
+    }
+
     /// Finishes an image's scan; `scan` is in the control endpoint's own terms.
     pub async fn finish_scan(&self, scan: &Value) -> Result<()> {
         self.tell(Method::POST, "scan", scan).await

@@ -64,6 +64,7 @@ pub(crate) async fn serve(listener: TcpListener, world: Arc<World>) -> std::io::
         .route("/registries/{account}/{region}", get(registries::show))
         .route("/scan", post(registries::scan))
         .route("/event-queue", put(registries::event_queue))
+        .route("/upstream", put(registries::upstream))
         .route("/calls", get(calls))
         .route("/calls/reset", post(reset_calls))
         .route("/deletions", get(deletions))

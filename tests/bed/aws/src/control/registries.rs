@@ -58,3 +58,19 @@ pub(super) async fn event_queue(State(world): State<Arc<World>>, Body(queue): Bo
     world.event_queues.set(&queue.account, &queue.region, queue.queue_url);
     Ok(Json(json!({})))
 }
+
+/// What is wrong with the upstream of a pull-through cache rule; null for nothing.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Upstream {
+    account: String,
+    region: String,
+    prefix: String,
+    failure: Option<String>,
+}
+
+pub(super) async fn upstream(State(world): State<Arc<World>>, Body(upstream): Body<Upstream>) -> Answer {
+    let registry = registry(&world, &upstream.account, &upstream.region).map_err(|error| Problem(error.to_string()))?;
+    registry.set_upstream_failure(upstream.prefix, upstream.failure);
+    Ok(Json(json!({})))
+}

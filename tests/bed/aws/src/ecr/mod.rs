@@ -62,6 +62,8 @@ struct Extra {
     /// Creation templates and pull-through cache rules as answers show them, by their prefixes.
     templates: BTreeMap<String, Value>,
     pull_through: BTreeMap<String, Value>,
+    /// Why nothing can be pulled through a rule, by its prefix.
+    upstream_failures: BTreeMap<String, String>,
     /// Documents of the registry; none until one is put.
     scanning: Option<Value>,
     signing: Option<Value>,

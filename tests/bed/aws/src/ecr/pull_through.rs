@@ -127,8 +127,21 @@ impl Registry {
             .get(prefix)
             .cloned()
             .ok_or_else(|| no_rule(prefix))?;
-        rule["isValid"] = json!(true);
+        let failure = self.extra.lock().upstream_failures.get(prefix).cloned();
+        rule["isValid"] = json!(failure.is_none());
+        if let Some(failure) = failure {
+            rule["failure"] = json!(failure);
+        }
         Ok(AwsResponse::ok_json(rule))
+    }
+
+    /// Why nothing can be pulled through the rule of a prefix from now on; `None`: it can.
+    pub(crate) fn set_upstream_failure(&self, prefix: String, failure: Option<String>) {
+        let failures = &mut self.extra.lock().upstream_failures;
+        match failure {
+            Some(failure) => failures.insert(prefix, failure),
+            None => failures.remove(&prefix),
+        };
     }
 
     pub(super) fn describe_pull_through_rules(&self, body: &Value) -> Answer {

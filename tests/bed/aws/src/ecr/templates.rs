@@ -23,6 +23,29 @@ const PLAIN: &[&str] = &[
     "resourceTags",
 ];
 
+/// Members that are looked at one by one.
+const KNOWN: &[&str] = &[
+    "prefix",
+    "appliedFor",
+    "imageTagMutability",
+    "imageTagMutabilityExclusionFilters",
+    "encryptionConfiguration",
+    "createdAt",
+    "updatedAt",
+];
+
+/// A template that says nothing.
+fn plain(prefix: &str, created_at: &Value) -> Value {
+    json!({
+        "prefix": prefix,
+        "imageTagMutability": "MUTABLE",
+        "encryptionConfiguration": { "encryptionType": "AES256" },
+        "resourceTags": [],
+        "createdAt": created_at,
+        "updatedAt": created_at,
+    })
+}
+
 impl Registry {
     pub(super) fn create_template(&self, body: &Value) -> Answer {
         let prefix = required(body, "prefix")?;
@@ -34,14 +57,7 @@ impl Registry {
             ));
         }
         let now = Utc::now().timestamp();
-        let mut template = json!({
-            "prefix": prefix,
-            "imageTagMutability": "MUTABLE",
-            "encryptionConfiguration": { "encryptionType": "AES256" },
-            "resourceTags": [],
-            "createdAt": now,
-            "updatedAt": now,
-        });
+        let mut template = plain(prefix, &json!(now));
         if body.get("appliedFor").is_none() {
             return Err(unsatisfied("appliedFor", "Member must not be null"));
         }
@@ -62,7 +78,9 @@ impl Registry {
         let prefix = required(body, "prefix")?;
         let mut extra = self.extra.lock();
         let known = extra.templates.get_mut(prefix).ok_or_else(|| no_template(prefix))?;
-        let mut template = known.clone();
+        // Whether what is left out stays is not documented; that it does not is the strict guess.
+        let mut template = plain(prefix, &known["createdAt"]);
+        template["appliedFor"] = known["appliedFor"].clone();
         self.change(&mut template, body)?;
         template["updatedAt"] = json!(Utc::now().timestamp());
         *known = template.clone();
@@ -106,7 +124,7 @@ impl Registry {
         AwsResponse::ok_json(json!({ "registryId": self.account, "repositoryCreationTemplate": template }))
     }
 
-    /// Takes over what a request says; what it leaves out stays.
+    /// Takes over what a request says, also members that nobody here knows.
     fn change(&self, template: &mut Value, body: &Value) -> Result<(), AwsServiceError> {
         if let Some(occasions) = body.get("appliedFor").and_then(Value::as_array) {
             let known = |occasion: &Value| occasion.as_str().is_some_and(|name| OCCASIONS.contains(&name));
@@ -132,9 +150,9 @@ impl Registry {
         if policy.is_some_and(|text| policy_text::parse(text).is_none()) {
             return Err(unsatisfied("repositoryPolicy", "Invalid repository policy provided"));
         }
-        for member in PLAIN {
-            if let Some(value) = body.get(*member) {
-                template[*member] = value.clone();
+        for (member, value) in body.as_object().into_iter().flatten() {
+            if PLAIN.contains(&member.as_str()) || !KNOWN.contains(&member.as_str()) {
+                template[member] = value.clone();
             }
         }
         Ok(())

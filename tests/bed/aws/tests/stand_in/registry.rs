@@ -5,6 +5,7 @@ use aws_sdk_ecr::types::{
     ReplicationRule, ScanFrequency, ScanType, ScanningRepositoryFilter, ScanningRepositoryFilterType,
     SigningConfiguration, SigningRule,
 };
+use serde_json::{Value, json};
 
 use crate::bed::{ACCOUNT, Bed, REGION, code};
 
@@ -280,6 +281,16 @@ async fn pull_through_rules_are_checked_and_kept() {
         .send()
         .await;
     assert_eq!(code(missing), "PullThroughCacheRuleNotFoundException");
+    let validate = || ecr.validate_pull_through_cache_rule().ecr_repository_prefix("quay").send();
+    assert!(validate().await.unwrap().is_valid());
+    let upstream = |failure: Value| json!({ "account": ACCOUNT, "region": REGION, "prefix": "quay", "failure": failure });
+    bed.control("PUT", "/upstream", upstream(json!("no such host")))
+        .await
+        .unwrap();
+    let answer = validate().await.unwrap();
+    assert!(!answer.is_valid() && answer.failure() == Some("no such host"));
+    bed.control("PUT", "/upstream", upstream(Value::Null)).await.unwrap();
+    assert!(validate().await.unwrap().is_valid());
     ecr.delete_pull_through_cache_rule()
         .ecr_repository_prefix("quay")
         .send()
