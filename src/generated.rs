@@ -10,7 +10,10 @@ use std::path::PathBuf;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt as _;
 
-use crate::api::{ClusterLifecyclePolicy, ImagePromotion, LifecyclePolicy, PullThroughCacheRule, Registry, Repository};
+use crate::api::{
+    ClusterLifecyclePolicy, ImagePromotion, LifecyclePolicy, PullThroughCacheRule, Registry, Repository,
+    RepositoryCreationTemplate,
+};
 use crate::document::iam;
 
 /// What cannot be written down.
@@ -36,6 +39,7 @@ fn definitions() -> Result<Vec<CustomResourceDefinition>, GenerateError> {
         PullThroughCacheRule::crd(),
         Registry::crd(),
         Repository::crd(),
+        RepositoryCreationTemplate::crd(),
     ]
     .iter()
     .map(crds::finished)

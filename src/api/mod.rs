@@ -1,6 +1,7 @@
 //! The objects users write: types, schemas and validation rules, one file a kind. Nothing here does I/O.
 
 pub mod cache_rule;
+pub mod creation_template;
 pub mod ecr;
 pub mod lifecycle;
 pub mod names;
@@ -12,6 +13,7 @@ pub mod span;
 pub mod status;
 
 pub use cache_rule::PullThroughCacheRule;
+pub use creation_template::RepositoryCreationTemplate;
 pub use lifecycle::{ClusterLifecyclePolicy, LifecyclePolicy};
 pub use promotion::ImagePromotion;
 pub use registry::Registry;

@@ -383,7 +383,7 @@ impl Ecr {
     }
 }
 
-fn tags(operation: &'static str, tags: &BTreeMap<String, String>) -> Result<Vec<Tag>, AwsError> {
+pub(super) fn tags(operation: &'static str, tags: &BTreeMap<String, String>) -> Result<Vec<Tag>, AwsError> {
     tags.iter()
         .map(|(key, value)| {
             Tag::builder()
@@ -396,7 +396,7 @@ fn tags(operation: &'static str, tags: &BTreeMap<String, String>) -> Result<Vec<
 }
 
 /// `None` where there are no filters: ECR refuses an empty list.
-fn filters(
+pub(super) fn filters(
     operation: &'static str,
     mutability: &Mutability,
 ) -> Result<Option<Vec<ImageTagMutabilityExclusionFilter>>, AwsError> {
@@ -413,7 +413,7 @@ fn filters(
     mutability.filters.iter().map(build).collect::<Result<_, _>>().map(Some)
 }
 
-fn unbuildable(operation: &'static str, error: &aws_sdk_ecr::error::BuildError) -> AwsError {
+pub(super) fn unbuildable(operation: &'static str, error: &aws_sdk_ecr::error::BuildError) -> AwsError {
     AwsError {
         operation,
         fault: Fault::Invalid,

@@ -26,4 +26,5 @@ pub(crate) mod parking;
 pub(crate) mod record;
 mod reports;
 pub(crate) mod sqs;
+pub(crate) mod templates;
 pub(crate) mod written;

@@ -15,7 +15,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    api::{ClusterLifecyclePolicy, GROUP, ImagePromotion, LifecyclePolicy, PullThroughCacheRule, Registry, Repository},
+    api::{
+        ClusterLifecyclePolicy, GROUP, ImagePromotion, LifecyclePolicy, PullThroughCacheRule, Registry, Repository,
+        RepositoryCreationTemplate,
+    },
     control::driven::Driven,
 };
 
@@ -28,6 +31,7 @@ pub(super) struct Manifests {
     pub lifecycle_policies: Vec<LifecyclePolicy>,
     pub cluster_lifecycle_policies: Vec<ClusterLifecyclePolicy>,
     pub cache_rules: Vec<PullThroughCacheRule>,
+    pub templates: Vec<RepositoryCreationTemplate>,
     pub namespaces: Vec<PartialObjectMeta<Namespace>>,
 }
 
@@ -49,7 +53,8 @@ impl Manifests {
             && manifests.promotions.is_empty()
             && manifests.lifecycle_policies.is_empty()
             && manifests.cluster_lifecycle_policies.is_empty()
-            && manifests.cache_rules.is_empty();
+            && manifests.cache_rules.is_empty()
+            && manifests.templates.is_empty();
         if empty {
             return Err(format!("the files hold no object of the group {GROUP}"));
         }
@@ -92,6 +97,7 @@ impl Manifests {
                 self.cluster_lifecycle_policies.push(parse(value, source)?);
             }
             "PullThroughCacheRule" if api_version == expected => self.cache_rules.push(parse(value, source)?),
+            "RepositoryCreationTemplate" if api_version == expected => self.templates.push(parse(value, source)?),
             "Namespace" if api_version == "v1" => {
                 let mut meta = parse::<Namespace>(value, source)?.metadata;
                 // As the apiserver would label it.
@@ -157,6 +163,7 @@ fn dropped(given: &Value, kept: &Value, path: &str) -> Option<String> {
 fn fixed(kind: &str) -> &'static [&'static str] {
     match kind {
         "PullThroughCacheRule" => &["registryRef", "ecrRepositoryPrefix"],
+        "RepositoryCreationTemplate" => &["registryRef", "prefix"],
         _ => &["region", "registryId", "registryRef", "name", "encryption"],
     }
 }

@@ -33,7 +33,7 @@ use super::{
 use crate::{
     api::{
         ClusterLifecyclePolicy, ImagePromotion, LifecyclePolicy, PullThroughCacheRule, Registry, Repository,
-        names::OwnerId,
+        RepositoryCreationTemplate, names::OwnerId,
     },
     control::{
         context::{Context, Memory},
@@ -142,6 +142,12 @@ async fn plan_all(args: &Args) -> Result<Vec<Planned>, String> {
             .iter()
             .map(|rule| rule.spec.registry_ref.name.clone()),
     );
+    named.extend(
+        manifests
+            .templates
+            .iter()
+            .map(|template| template.spec.registry_ref.name.clone()),
+    );
     let given: BTreeSet<String> = manifests.registries.iter().map(ResourceExt::name_any).collect();
     for registry in &manifests.registries {
         planned.push(plan_registry(registry.clone(), &ctx).await);
@@ -163,6 +169,9 @@ async fn plan_all(args: &Args) -> Result<Vec<Planned>, String> {
     for rule in &manifests.cache_rules {
         planned.push(Planned::new(rule, plan_one(rule.clone(), &ctx).await));
     }
+    for template in &manifests.templates {
+        planned.push(Planned::new(template, plan_one(template.clone(), &ctx).await));
+    }
     for promotion in &manifests.promotions {
         planned.push(Planned::new(
             promotion,
@@ -177,6 +186,7 @@ struct Known {
     lifecycle_policies: Vec<LifecyclePolicy>,
     cluster_lifecycle_policies: Vec<ClusterLifecyclePolicy>,
     cache_rules: Vec<PullThroughCacheRule>,
+    templates: Vec<RepositoryCreationTemplate>,
 }
 
 impl Known {
@@ -188,6 +198,10 @@ impl Known {
             cache_rules: match manifests.cache_rules.is_empty() {
                 true => Vec::new(),
                 false => with_files(client, &manifests.cache_rules).await?,
+            },
+            templates: match manifests.templates.is_empty() {
+                true => Vec::new(),
+                false => with_files(client, &manifests.templates).await?,
             },
         })
     }
@@ -291,6 +305,10 @@ fn context(
             prefixed: Watches {
                 cache_rules: Watch {
                     objects: filled(guarded(&known.cache_rules)),
+                    looks: mpsc::unbounded().0,
+                },
+                templates: Watch {
+                    objects: filled(guarded(&known.templates)),
                     looks: mpsc::unbounded().0,
                 },
             },

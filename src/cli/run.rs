@@ -30,7 +30,7 @@ use super::Outcome;
 use crate::{
     api::{
         ClusterLifecyclePolicy, ImagePromotion, LifecyclePolicy, PullThroughCacheRule, Registry, Repository,
-        names::OwnerId,
+        RepositoryCreationTemplate, names::OwnerId,
     },
     control::{
         context::{Context, Memory},
@@ -207,6 +207,7 @@ async fn run(args: Args) -> Result<(), String> {
     let (hints, hinted) = mpsc::unbounded();
     let (looks, looked) = mpsc::unbounded();
     let (cache_rules, of_cache_rules) = watch::<PullThroughCacheRule>();
+    let (templates, of_templates) = watch::<RepositoryCreationTemplate>();
     let ctx = Arc::new(Context {
         client: client.clone(),
         metrics: metrics.clone(),
@@ -239,7 +240,7 @@ async fn run(args: Args) -> Result<(), String> {
             nudges,
             promoting,
             in_use: in_use::Shared::new(args.in_use_interval),
-            prefixed: Watches { cache_rules },
+            prefixed: Watches { cache_rules, templates },
         },
     });
     let refresh = Arc::clone(&ctx);
@@ -255,6 +256,7 @@ async fn run(args: Args) -> Result<(), String> {
                 ClusterLifecyclePolicy::KIND,
                 ImagePromotion::CALLED,
                 PullThroughCacheRule::KIND,
+                RepositoryCreationTemplate::KIND,
             ] {
                 refresh
                     .metrics
@@ -278,6 +280,7 @@ async fn run(args: Args) -> Result<(), String> {
         cluster_lifecycle_policies: cluster_lifecycle_policies_writer,
         namespaces: namespaces_writer,
         cache_rules: of_cache_rules,
+        templates: of_templates,
     };
     let hinted = Hinted {
         objects: hinted,
@@ -318,6 +321,7 @@ struct Writers {
     cluster_lifecycle_policies: store::Writer<DeserializeGuard<ClusterLifecyclePolicy>>,
     namespaces: store::Writer<PartialObjectMeta<Namespace>>,
     cache_rules: Writing<PullThroughCacheRule>,
+    templates: Writing<RepositoryCreationTemplate>,
 }
 
 /// Where the watch of a kind writes what it sees, and the objects that are to be looked at.
@@ -362,6 +366,7 @@ async fn work(
         spawn::list_of::<ClusterLifecyclePolicy>(),
         spawn::list_of::<Namespace>(),
         spawn::list_of::<PullThroughCacheRule>(),
+        spawn::list_of::<RepositoryCreationTemplate>(),
     ] {
         readiness.wait_for(list);
     }
@@ -442,6 +447,19 @@ async fn work(
         shutdown.clone(),
     );
 
+    let watched = Watched {
+        api: Api::all(ctx.client.clone()),
+        reader: ctx.world.prefixed.templates.objects.clone(),
+        writer: writers.templates.writer,
+    };
+    let of_templates = spawn::run::<RepositoryCreationTemplate>(
+        Arc::clone(&ctx),
+        watched,
+        writers.templates.looks,
+        ctx.world.readiness.clone(),
+        shutdown.clone(),
+    );
+
     // Tasks of their own: no reconcile may delay the renewal of the Lease.
     let mut controllers = JoinSet::new();
     controllers.spawn(of_registries);
@@ -450,6 +468,7 @@ async fn work(
     controllers.spawn(of_policies);
     controllers.spawn(of_cluster_policies);
     controllers.spawn(of_cache_rules);
+    controllers.spawn(of_templates);
     // Ends with the program: it has nothing to finish.
     let workloads = tokio::spawn(triggers::watch_workloads(Arc::clone(&ctx)));
     // The same: what it leaves half done, it finds again.

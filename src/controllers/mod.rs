@@ -1,6 +1,7 @@
 //! One controller a kind, each a folder: `mod.rs` observes and applies, `plan.rs` decides.
 
 pub(crate) mod cache_rule;
+pub(crate) mod creation_template;
 pub(crate) mod lifecycle;
 pub(crate) mod prefixed;
 pub(crate) mod promotion;

@@ -314,5 +314,11 @@ impl World {
             *counts.entry(ready(status.map(|status| &status.common))).or_default() += 1;
         }
         self.metrics.objects("PullThroughCacheRule", &counts);
+        counts.clear();
+        for guard in self.prefixed.templates.objects.state() {
+            let status = guard.0.as_ref().ok().and_then(|template| template.status.as_ref());
+            *counts.entry(ready(status.map(|status| &status.common))).or_default() += 1;
+        }
+        self.metrics.objects("RepositoryCreationTemplate", &counts);
     }
 }

@@ -94,7 +94,13 @@ impl Policy {
 /// The template of the chart.
 pub(super) fn template() -> Result<String, GenerateError> {
     let mut template = String::from("{{- if .Values.admissionPolicies.install }}\n");
-    for policy in [documents::policy(), promotions::policy(), requests::policy()] {
+    let policies = [
+        documents::policy(),
+        documents::template_policy(),
+        promotions::policy(),
+        requests::policy(),
+    ];
+    for policy in policies {
         for object in policy.objects() {
             template += "---\n";
             template += &serde_yaml_ng::to_string(&object)?;

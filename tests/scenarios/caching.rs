@@ -3,6 +3,7 @@
 
 mod cache_rules;
 mod crash;
+mod templates;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use bed::eventually;

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     api::{
-        PullThroughCacheRule, Registry,
+        PullThroughCacheRule, Registry, RepositoryCreationTemplate,
         prefixed::{OwnedStatus, RetainOrDelete},
         repository::DriftStatus,
     },
@@ -31,6 +31,7 @@ use crate::{
         cache_rules::CacheRule,
         error::{AwsError, Fault},
         listing::{Listing, key},
+        templates::CreationTemplate,
     },
     control::{
         context::Context,
@@ -50,11 +51,13 @@ const AGE: f64 = 0.8;
 #[derive(Debug, Default)]
 pub(crate) struct Listings {
     pub cache_rules: Listing<CacheRule>,
+    pub templates: Listing<CreationTemplate>,
 }
 
 /// What of these kinds is watched, and the way to have them looked at.
 pub(crate) struct Watches {
     pub cache_rules: Watch<PullThroughCacheRule>,
+    pub templates: Watch<RepositoryCreationTemplate>,
 }
 
 /// The objects of a kind, and the way to have them looked at.
@@ -67,6 +70,7 @@ impl Watches {
     /// A Registry has changed what its objects may do.
     pub(crate) fn registry_changed(&self, registry: &str) {
         self.cache_rules.look_at(registry);
+        self.templates.look_at(registry);
     }
 }
 
@@ -322,7 +326,10 @@ pub(crate) fn rhythm(references: &References, outcome: &Result<Verdict>) -> Opti
     let looks = match outcome {
         Ok(Verdict::Settled { .. } | Verdict::Observed { .. }) => true,
         Ok(Verdict::Blocked { reason, .. }) => {
-            matches!(reason, Reason::OwnedByAnother | Reason::Exists | Reason::Immutable)
+            matches!(
+                reason,
+                Reason::OwnedByAnother | Reason::Exists | Reason::Immutable | Reason::Conflict
+            )
         }
         _ => false,
     };

@@ -255,18 +255,31 @@ pub(crate) fn present<W: Wish, V>(
         };
         return conclude(facts, sight, vec![step], Vec::new());
     };
-    let fixed = wish.fixed(live);
-    let change = match wish.change(live) {
-        Ok(change) => change,
-        Err(verdict) => return Plan::verdict(verdict),
-    };
+    let mut fixed = wish.fixed(live);
+    let change = wish.change(live);
     if !sight.manage {
+        let change = change.unwrap_or_else(|verdict| {
+            fixed.push(verdict.to_string());
+            None
+        });
         return conclude(facts, sight, change.map(Step::Update).into_iter().collect(), fixed);
     }
+    let ownership = ownership(facts, live.as_ref(), sight.made);
+    if let Ownership::Not(message) = ownership {
+        return Plan::verdict(Verdict::blocked(Reason::Exists, message));
+    }
+    let change = match change {
+        Ok(change) => change,
+        Err(verdict) => {
+            return Plan {
+                holds: ownership != Ownership::Adoptable,
+                ..Plan::verdict(verdict)
+            };
+        }
+    };
     let mut steps = Vec::new();
-    match ownership(facts, live.as_ref(), sight.made) {
+    match ownership {
         Ownership::Ours => {}
-        Ownership::Not(message) => return Plan::verdict(Verdict::blocked(Reason::Exists, message)),
         // An adoption that could never settle must not be on record.
         Ownership::Adoptable if !fixed.is_empty() => return Plan::verdict(immutable(facts, &fixed)),
         ownership => steps.push(Step::Own {

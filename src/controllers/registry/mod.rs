@@ -22,7 +22,7 @@ use self::{
 use super::world::{Hint, Identity, World};
 use crate::{
     api::{
-        CLAIM_REPOSITORY, PullThroughCacheRule, Registry, Repository,
+        CLAIM_REPOSITORY, PullThroughCacheRule, Registry, Repository, RepositoryCreationTemplate,
         names::RepositoryName,
         registry::{ClaimStatus, EventsStatus, RegistryStatus},
         status::CommonStatus,
@@ -406,6 +406,7 @@ async fn refresh(registry: &Registry, look: Look, references: &References) -> Re
 async fn referrers(registry: &Registry, world: &World) -> Result<Vec<String>> {
     let mut found = referring::<Repository>(registry, world).await?;
     found.extend(referring::<PullThroughCacheRule>(registry, world).await?);
+    found.extend(referring::<RepositoryCreationTemplate>(registry, world).await?);
     Ok(found)
 }
 

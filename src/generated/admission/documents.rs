@@ -1,5 +1,5 @@
-//! IAM policies in Repositories. IAM takes a scalar or a list in most places, so the schema leaves `spec.policy.document`
-//! open, and these rules look inside. Source of the rules: the IAM user guide, "Grammar of
+//! IAM policies in Repositories and creation templates. IAM takes a scalar or a list in most places, so the schema leaves `spec.policy.document` and
+//! `spec.repositoryPolicy` open, and these rules look inside. Source of the rules: the IAM user guide, "Grammar of
 //! the IAM JSON policy language", and ECR's repository policies, which take no `Resource`.
 
 use super::{Policy, Refusal, Rule};
@@ -56,8 +56,8 @@ const RULES: [(&str, &str); 9] = [
     ),
 ];
 
+/// Of Repositories.
 pub(super) fn policy() -> Policy {
-    let rules = RULES.iter();
     Policy {
         name: "repository-policy-document",
         resource: "repositories",
@@ -65,12 +65,41 @@ pub(super) fn policy() -> Policy {
             "has-a-document",
             "has(object.spec.policy) && has(object.spec.policy.document)",
         )),
-        variables: vec![
-            ("document", "object.spec.policy.document".into()),
-            ("statements", STATEMENTS.into()),
-        ],
-        rules: rules
-            .map(|(expression, message)| Rule::new(Refusal::Invalid, *expression, *message))
-            .collect(),
+        variables: variables("object.spec.policy.document"),
+        rules: rules(str::to_owned),
     }
+}
+
+/// Of creation templates, where `{}` means none.
+pub(super) fn template_policy() -> Policy {
+    let said = |message: &str| {
+        message
+            .replace("spec.policy.document", "spec.repositoryPolicy")
+            .replace("policy: {access: {}}", "repositoryPolicy: {}")
+            .replace(
+                "for an organization use policy.access with organizationIds, and write",
+                "write",
+            )
+    };
+    Policy {
+        name: "creation-template-document",
+        resource: "repositorycreationtemplates",
+        condition: Some((
+            "has-a-document",
+            "has(object.spec.repositoryPolicy) && object.spec.repositoryPolicy.size() > 0",
+        )),
+        variables: variables("object.spec.repositoryPolicy"),
+        rules: rules(said),
+    }
+}
+
+fn variables(document: &str) -> Vec<(&'static str, String)> {
+    vec![("document", document.into()), ("statements", STATEMENTS.into())]
+}
+
+fn rules(said: impl Fn(&str) -> String) -> Vec<Rule> {
+    let rules = RULES.iter();
+    rules
+        .map(|(expression, message)| Rule::new(Refusal::Invalid, *expression, said(message)))
+        .collect()
 }
