@@ -90,6 +90,14 @@ async fn event(scene: &Scene, name: &str, reason: &str) -> Result<String> {
     .await
 }
 
+/// Checks that the apiserver takes the manifests of an example.
+async fn takes_example(scene: &Scene, folder: &str) -> Result<()> {
+    let folder = bed::root().join("examples").join(folder);
+    let folder = folder.to_str().context("not UTF-8")?;
+    let apply = ["apply", "--dry-run=server", "-f", folder];
+    scene.cluster.kubectl(&apply).await?.checked().map(drop)
+}
+
 /// Checks that a message holds each of these texts.
 fn says(object: &Value, texts: &[&str]) -> Result<()> {
     for text in texts {

@@ -294,12 +294,12 @@ impl TemplateWish {
 /// Puts a document into the terms where it does not mean the same, and tells so. One that is to go is sent as an empty text.
 fn document<D>(
     field: &str,
-    live: &mut Option<String>,
+    stored: &mut Option<String>,
     wish: &Document<D>,
     same: impl Fn(&str, &D) -> bool,
     text: impl Fn(&D) -> String,
 ) -> Option<String> {
-    let new = match (wish, live.as_deref()) {
+    let new = match (wish, stored.as_deref()) {
         (Document::Absent, None) => return None,
         (Document::As(wish), Some(live)) if same(live, wish) => return None,
         (Document::Absent, Some(_)) => String::new(),
@@ -311,10 +311,10 @@ fn document<D>(
     };
     let line = format!(
         "{field}: {} -> {}",
-        told(live.as_deref().unwrap_or_default()),
+        told(stored.as_deref().unwrap_or_default()),
         told(&new)
     );
-    *live = Some(new);
+    *stored = Some(new);
     Some(line)
 }
 

@@ -1,5 +1,10 @@
 //! How what is wanted of a template is held against what ECR has.
 
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "json!() values are made where they are passed"
+)]
+
 use serde_json::{Value, json};
 
 use super::*;

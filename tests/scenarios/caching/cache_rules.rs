@@ -7,7 +7,7 @@ use aws_sdk_ecr::types::PullThroughCacheRule;
 use bed::{Fault, Policy, eventually, throughout};
 use serde_json::{Value, json};
 
-use super::{delete, event, gone, grant, look_now, role, says, scene, secret};
+use super::{delete, event, gone, grant, look_now, role, says, scene, secret, takes_example};
 use crate::{
     plan::plan,
     support::{LIMIT, REGION, Scene, merge, object, run},
@@ -572,6 +572,6 @@ fn bad_rules_are_refused_with_the_sentence_that_names_the_field() -> Result<()> 
                 json!({ "upstreamRegistryUrl": "public.ecr.aws" }),
             ))
             .await?;
-        Ok(())
+        takes_example(&scene, "08-pull-through-cache").await
     })
 }

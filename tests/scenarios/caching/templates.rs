@@ -15,7 +15,7 @@ use aws_smithy_types::{body::SdkBody, config_bag::ConfigBag};
 use bed::{eventually, throughout};
 use serde_json::{Value, json};
 
-use super::{delete, event, gone, grant, look_now, role, says, scene};
+use super::{delete, event, gone, grant, look_now, role, says, scene, takes_example};
 use crate::{
     plan::plan,
     support::{LIMIT, REGION, Scene, merge, object, run},
@@ -509,6 +509,14 @@ fn bad_templates_are_refused_with_the_sentence_that_names_the_field() -> Result<
                 "{overlay} was refused with:\n{refusal}\nwhich does not say: {sentence}"
             );
         }
+        takes_example(&scene, "09-creation-templates").await
+    })
+}
+
+#[test]
+fn the_prefix_of_a_template_and_its_registry_cannot_be_changed() -> Result<()> {
+    run(async |stage| {
+        let scene = stage.scene("rct-fixed").await?;
         scene.apply(&template(&scene, "rct-good", json!({}))).await?;
         for (overlay, sentence) in [
             (
