@@ -11,7 +11,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt as _;
 
 use crate::api::{
-    ClusterLifecyclePolicy, ImagePromotion, LifecyclePolicy, PullThroughCacheRule, Registry, Repository,
+    ClusterLifecyclePolicy, ImagePromotion, LifecyclePolicy, PullSecret, PullThroughCacheRule, Registry, Repository,
     RepositoryCreationTemplate,
 };
 use crate::document::iam;
@@ -36,6 +36,7 @@ fn definitions() -> Result<Vec<CustomResourceDefinition>, GenerateError> {
         ClusterLifecyclePolicy::crd(),
         ImagePromotion::crd(),
         LifecyclePolicy::crd(),
+        PullSecret::crd(),
         PullThroughCacheRule::crd(),
         Registry::crd(),
         Repository::crd(),
@@ -62,6 +63,7 @@ fn rights() -> Result<String, GenerateError> {
         owner: "prod".parse()?,
         prefixes: Vec::new(),
         queue: "arn:aws:sqs:eu-west-1:111122223333:ecr-operator".into(),
+        pull_role: "arn:aws:iam::111122223333:role/ecr-operator-pull".into(),
     }))
 }
 

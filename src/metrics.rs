@@ -2,6 +2,7 @@
 
 mod in_use;
 pub(crate) mod lifecycle;
+pub(crate) mod pull_secret;
 
 use std::{
     collections::HashMap,
@@ -24,7 +25,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use self::{in_use::InUseMetrics, lifecycle::LifecycleMetrics};
+use self::{in_use::InUseMetrics, lifecycle::LifecycleMetrics, pull_secret::PullSecretMetrics};
 
 /// Labels of what is told by kind of object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -112,6 +113,7 @@ pub(crate) struct Metrics {
     leader: Gauge,
     pub(crate) in_use: InUseMetrics,
     pub(crate) lifecycle: LifecycleMetrics,
+    pub(crate) pull_secrets: PullSecretMetrics,
     /// When each registry was last listed; the gauge is worked out when it is asked for.
     listed: Arc<Mutex<HashMap<String, Instant>>>,
 }
@@ -127,6 +129,7 @@ fn seconds() -> Histogram {
 }
 
 impl Metrics {
+    #[expect(clippy::too_many_lines, reason = "a list of what there is, to be read as one")]
     pub(crate) fn new() -> Self {
         let mut registry = Registry::with_prefix("ecr_operator");
         let metrics = Self {
@@ -148,6 +151,7 @@ impl Metrics {
             leader: Gauge::default(),
             in_use: InUseMetrics::default(),
             lifecycle: LifecycleMetrics::default(),
+            pull_secrets: PullSecretMetrics::default(),
             listed: Arc::default(),
         };
         registry.register(
@@ -224,6 +228,7 @@ impl Metrics {
         );
         metrics.in_use.register(&mut registry);
         metrics.lifecycle.register(&mut registry);
+        metrics.pull_secrets.register(&mut registry);
         Self {
             registry: Arc::new(registry),
             ..metrics

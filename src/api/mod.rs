@@ -7,6 +7,7 @@ pub mod lifecycle;
 pub mod names;
 pub mod prefixed;
 pub mod promotion;
+pub mod pull_secret;
 pub mod registry;
 pub mod repository;
 pub mod span;
@@ -16,6 +17,7 @@ pub use cache_rule::PullThroughCacheRule;
 pub use creation_template::RepositoryCreationTemplate;
 pub use lifecycle::{ClusterLifecyclePolicy, LifecyclePolicy};
 pub use promotion::ImagePromotion;
+pub use pull_secret::PullSecret;
 pub use registry::Registry;
 pub use repository::Repository;
 
@@ -46,6 +48,15 @@ pub const REJECTED_ANNOTATION: &str = "ecr-operator.dev/rejected-digests";
 
 /// The requests to a promotion: each is the annotation `ecr-operator.dev/<name>`; a new value is a new request.
 pub const REQUESTS: [&str; 6] = ["approve", "pin", "promote", "reject", "resume", "rollback"];
+
+/// Label on the Secret of a PullSecret: the uid of the object.
+pub const PULL_SECRET_LABEL: &str = "ecr-operator.dev/pull-secret";
+
+/// Annotation on the Secret of a PullSecret: when the first of its tokens expires.
+pub const EXPIRES_ANNOTATION: &str = "ecr-operator.dev/expires-at";
+
+/// Annotation on the Secret of a PullSecret: what is known of its entries, but for the tokens.
+pub const ENTRIES_ANNOTATION: &str = "ecr-operator.dev/pull-entries";
 
 /// The tag keys below this prefix belong to the operator; users may not set them.
 pub const TAG_PREFIX: &str = "ecr-operator.dev/";

@@ -53,7 +53,10 @@ use super::{
         "!has(self.events) || !self.events.queueUrl.matches('^https://sqs[.][a-z0-9-]+[.]') || self.events.queueUrl.startsWith('https://sqs.' + self.region + '.')"
     )
     .message("spec.events.queueUrl must be a queue in spec.region: a rule of EventBridge sends to queues of its own Region")
-    .field_path(".events.queueUrl")
+    .field_path(".events.queueUrl"),
+    validation = Rule::new("!has(self.pull) || self.pull.roleArn.split(':')[4] == self.registryId")
+        .message("spec.pull.roleArn must be a role in the account of spec.registryId: a token leads into the registry of its role's account")
+        .field_path(".pull.roleArn")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RegistrySpec {
@@ -88,6 +91,11 @@ pub struct RegistrySpec {
     /// exists. Default: AWS's own defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub creation_defaults: Option<CreationDefaults>,
+
+    /// The role whose rights a PullSecret carries, narrowed to pulling from the prefixes of its namespace. Default: absent, so
+    /// that no PullSecret gets a token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull: Option<AssumeRole>,
 
     /// Where AWS tells of changes in the registry, so that they are acted on within a second. Default: absent; changes by
     /// others are noticed by listing and by full checks.
@@ -243,7 +251,7 @@ pub struct Tenant {
     pub repository_prefixes: Vec<RepositoryPrefix>,
 
     /// What they may do with the repositories under these prefixes. `Manage`: create Repositories. `Promote`: let
-    /// ImagePromotions look at them and run their images. 1 to 8 entries. Required.
+    /// ImagePromotions look at them and run their images. `Pull`: have PullSecrets for them. 1 to 8 entries. Required.
     #[schemars(length(min = 1, max = 8))]
     pub may: Vec<Permission>,
 
@@ -270,6 +278,7 @@ pub struct Tenant {
 pub enum Permission {
     Manage,
     Promote,
+    Pull,
 }
 
 /// Settings for `CreateRepository` only.

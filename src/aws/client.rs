@@ -31,7 +31,7 @@ pub(super) const PAGE: i32 = 1_000;
 #[derive(Clone, Debug)]
 pub(crate) struct Ecr {
     pub(super) client: Client,
-    sts: aws_sdk_sts::Client,
+    pub(super) sts: aws_sdk_sts::Client,
     pub(super) registry_id: AccountId,
     pub(super) pace: Arc<Pace>,
     pub(super) written: Arc<Written>,

@@ -176,6 +176,7 @@ fn classify(code: &str) -> Fault {
         | "InvalidSecurity"
         | "UnableToAccessSecretException"
         | "UnableToDecryptSecretValueException"
+        | "RegionDisabledException"
         | "KmsAccessDenied" => Fault::Denied,
         "RepositoryNotFoundException"
         | "RepositoryPolicyNotFoundException"
@@ -201,6 +202,8 @@ fn classify(code: &str) -> Fault {
         | "UnsupportedOperation"
         | "UnsupportedUpstreamRegistryException"
         | "SecretNotFoundException"
+        | "MalformedPolicyDocument"
+        | "PackedPolicyTooLarge"
         | "KmsDisabled"
         | "KmsInvalidState"
         | "KmsNotFound"

@@ -23,6 +23,7 @@ pub(crate) mod listing;
 pub(crate) mod meter;
 pub(crate) mod pace;
 pub(crate) mod parking;
+pub(crate) mod pull;
 pub(crate) mod record;
 mod reports;
 pub(crate) mod sqs;

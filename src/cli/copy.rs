@@ -193,6 +193,7 @@ async fn places(args: &Args) -> Result<(Place, Destination), String> {
             takeover: None,
             in_use: None,
             budget: None,
+            pull: None,
             events: None,
             suspend: false,
         };

@@ -41,6 +41,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME", default_value = "ecr-operator")]
     queue: String,
 
+    /// The name of the role that PullSecrets pull with, in the registry's account.
+    #[arg(long, value_name = "NAME", default_value = "ecr-operator-pull")]
+    pull_role: String,
+
     /// Print the trust policy of the role instead: how the operator gets it.
     #[arg(long, value_name = "HOW", value_enum)]
     trust: Option<Way>,
@@ -93,6 +97,7 @@ fn policy(args: &Args) -> Result<Value, String> {
     let partition = args.region.partition();
     let scope = Scope {
         queue: format!("arn:{partition}:sqs:{}:{}:{}", args.region, args.account, args.queue),
+        pull_role: format!("arn:{partition}:iam::{}:role/{}", args.account, args.pull_role),
         account: args.account.clone(),
         region: args.region.clone(),
         owner: args.owner_id.clone(),

@@ -16,8 +16,8 @@ use serde_json::Value;
 
 use crate::{
     api::{
-        ClusterLifecyclePolicy, GROUP, ImagePromotion, LifecyclePolicy, PullThroughCacheRule, Registry, Repository,
-        RepositoryCreationTemplate,
+        ClusterLifecyclePolicy, GROUP, ImagePromotion, LifecyclePolicy, PullSecret, PullThroughCacheRule, Registry,
+        Repository, RepositoryCreationTemplate,
     },
     control::driven::Driven,
 };
@@ -32,6 +32,7 @@ pub(super) struct Manifests {
     pub cluster_lifecycle_policies: Vec<ClusterLifecyclePolicy>,
     pub cache_rules: Vec<PullThroughCacheRule>,
     pub templates: Vec<RepositoryCreationTemplate>,
+    pub pull_secrets: Vec<PullSecret>,
     pub namespaces: Vec<PartialObjectMeta<Namespace>>,
 }
 
@@ -54,7 +55,8 @@ impl Manifests {
             && manifests.lifecycle_policies.is_empty()
             && manifests.cluster_lifecycle_policies.is_empty()
             && manifests.cache_rules.is_empty()
-            && manifests.templates.is_empty();
+            && manifests.templates.is_empty()
+            && manifests.pull_secrets.is_empty();
         if empty {
             return Err(format!("the files hold no object of the group {GROUP}"));
         }
@@ -92,6 +94,11 @@ impl Manifests {
                 let mut policy: LifecyclePolicy = parse(value, source)?;
                 policy.metadata.namespace.get_or_insert_with(|| namespace.to_owned());
                 self.lifecycle_policies.push(policy);
+            }
+            "PullSecret" if api_version == expected => {
+                let mut object: PullSecret = parse(value, source)?;
+                object.metadata.namespace.get_or_insert_with(|| namespace.to_owned());
+                self.pull_secrets.push(object);
             }
             "ClusterLifecyclePolicy" if api_version == expected => {
                 self.cluster_lifecycle_policies.push(parse(value, source)?);
@@ -164,6 +171,7 @@ fn fixed(kind: &str) -> &'static [&'static str] {
     match kind {
         "PullThroughCacheRule" => &["registryRef", "ecrRepositoryPrefix"],
         "RepositoryCreationTemplate" => &["registryRef", "prefix"],
+        "PullSecret" => &["secretName"],
         _ => &["region", "registryId", "registryRef", "name", "encryption"],
     }
 }

@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     path::PathBuf,
     process::ExitCode,
-    sync::RwLock,
+    sync::{Arc, RwLock},
     time::Duration,
 };
 
@@ -50,6 +50,7 @@ use crate::{
             foresee,
             shared::{Promoting, Settings},
         },
+        pull_secret::watch::Pulls,
         registry::{self, connection::Standing},
         world::{Identity, World},
     },
@@ -130,6 +131,9 @@ async fn plan_all(args: &Args) -> Result<Vec<Planned>, String> {
         .iter()
         .map(|repository| repository.spec.registry_ref.name.clone())
         .collect();
+    for object in &manifests.pull_secrets {
+        named.extend(object.spec.registry_refs.iter().map(|of| of.name.clone()));
+    }
     for promotion in &manifests.promotions {
         // What cannot be found is told by the promotion's own plan.
         named.extend(foresee::registries(promotion, &ctx).await.unwrap_or_default());
@@ -177,6 +181,10 @@ async fn plan_all(args: &Args) -> Result<Vec<Planned>, String> {
             promotion,
             plan_promotion(promotion, &ctx).await.map(Foreseen::from),
         ));
+    }
+    for object in &manifests.pull_secrets {
+        let planning = plan_one(object.clone(), &ctx).await;
+        planned.push(Planned::new(object, planning));
     }
     Ok(planned)
 }
@@ -297,9 +305,11 @@ fn context(
             promotions: filled(guarded(&manifests.promotions)),
             lifecycle_policies: filled(guarded(&known.lifecycle_policies)),
             cluster_lifecycle_policies: filled(guarded(&known.cluster_lifecycle_policies)),
+            pull_secrets: filled(guarded(&manifests.pull_secrets)),
             policies: Policies::default(),
             counts: mpsc::unbounded().0,
             nudges: mpsc::unbounded().0,
+            pulls: Arc::new(Pulls::new(mpsc::unbounded().0)),
             promoting: Promoting::new(Settings::default()).map_err(|error| error.to_string())?,
             in_use: in_use::Shared::new(Duration::from_hours(1)),
             prefixed: Watches {

@@ -29,7 +29,7 @@ use tokio::{
 use super::Outcome;
 use crate::{
     api::{
-        ClusterLifecyclePolicy, ImagePromotion, LifecyclePolicy, PullThroughCacheRule, Registry, Repository,
+        ClusterLifecyclePolicy, ImagePromotion, LifecyclePolicy, PullSecret, PullThroughCacheRule, Registry, Repository,
         RepositoryCreationTemplate, names::OwnerId,
     },
     control::{
@@ -48,6 +48,7 @@ use crate::{
             shared::{Promoting, Settings},
             triggers::{self, PromotionObject},
         },
+        pull_secret::watch::{PullObject, Pulls},
         world::{Hint, Identity, World},
     },
     events::{listener, queues::Queues},
@@ -200,6 +201,8 @@ async fn run(args: Args) -> Result<(), String> {
     let (promotions, promotions_writer) = store();
     let (lifecycle_policies, lifecycle_policies_writer) = store();
     let (cluster_lifecycle_policies, cluster_lifecycle_policies_writer) = store();
+    let (pull_secrets, pull_secrets_writer) = store();
+    let (pulls, pulled) = mpsc::unbounded();
     let (counts, counted) = mpsc::unbounded();
     let (namespaces, namespaces_writer) = store();
     let (nudges, woken) = mpsc::unbounded();
@@ -230,6 +233,8 @@ async fn run(args: Args) -> Result<(), String> {
             promotions: promotions.clone(),
             lifecycle_policies: lifecycle_policies.clone(),
             cluster_lifecycle_policies: cluster_lifecycle_policies.clone(),
+            pull_secrets: pull_secrets.clone(),
+            pulls: Arc::new(Pulls::new(pulls)),
             policies: Policies::default(),
             counts,
             namespaces: namespaces.clone(),
@@ -257,6 +262,7 @@ async fn run(args: Args) -> Result<(), String> {
                 ImagePromotion::CALLED,
                 PullThroughCacheRule::KIND,
                 RepositoryCreationTemplate::KIND,
+                PullSecret::KIND,
             ] {
                 refresh
                     .metrics
@@ -278,6 +284,7 @@ async fn run(args: Args) -> Result<(), String> {
         promotions: promotions_writer,
         lifecycle_policies: lifecycle_policies_writer,
         cluster_lifecycle_policies: cluster_lifecycle_policies_writer,
+        pull_secrets: pull_secrets_writer,
         namespaces: namespaces_writer,
         cache_rules: of_cache_rules,
         templates: of_templates,
@@ -287,6 +294,7 @@ async fn run(args: Args) -> Result<(), String> {
         registries: looked,
         promotions: woken,
         policies: counted,
+        pulls: pulled,
     };
     let finished = tokio::select! {
         finished = work(Arc::clone(&ctx), writers, hinted, shutdown) => finished,
@@ -319,6 +327,7 @@ struct Writers {
     promotions: store::Writer<DeserializeGuard<ImagePromotion>>,
     lifecycle_policies: store::Writer<DeserializeGuard<LifecyclePolicy>>,
     cluster_lifecycle_policies: store::Writer<DeserializeGuard<ClusterLifecyclePolicy>>,
+    pull_secrets: store::Writer<DeserializeGuard<PullSecret>>,
     namespaces: store::Writer<PartialObjectMeta<Namespace>>,
     cache_rules: Writing<PullThroughCacheRule>,
     templates: Writing<RepositoryCreationTemplate>,
@@ -346,6 +355,7 @@ struct Hinted {
     registries: mpsc::UnboundedReceiver<Hint>,
     promotions: mpsc::UnboundedReceiver<PromotionObject>,
     policies: mpsc::UnboundedReceiver<Nudge>,
+    pulls: mpsc::UnboundedReceiver<PullObject>,
 }
 
 /// Runs the controllers until `shutdown`, then finishes the reconciles under way. False where some had to be cut off.
@@ -364,6 +374,7 @@ async fn work(
         spawn::list_of::<ImagePromotion>(),
         spawn::list_of::<LifecyclePolicy>(),
         spawn::list_of::<ClusterLifecyclePolicy>(),
+        spawn::list_of::<PullSecret>(),
         spawn::list_of::<Namespace>(),
         spawn::list_of::<PullThroughCacheRule>(),
         spawn::list_of::<RepositoryCreationTemplate>(),
@@ -460,6 +471,19 @@ async fn work(
         shutdown.clone(),
     );
 
+    let watched = Watched {
+        api: Api::all(ctx.client.clone()),
+        reader: ctx.world.pull_secrets.clone(),
+        writer: writers.pull_secrets,
+    };
+    let of_pull_secrets = spawn::run::<PullSecret>(
+        Arc::clone(&ctx),
+        watched,
+        hinted.pulls,
+        ctx.world.readiness.clone(),
+        shutdown.clone(),
+    );
+
     // Tasks of their own: no reconcile may delay the renewal of the Lease.
     let mut controllers = JoinSet::new();
     controllers.spawn(of_registries);
@@ -469,6 +493,7 @@ async fn work(
     controllers.spawn(of_cluster_policies);
     controllers.spawn(of_cache_rules);
     controllers.spawn(of_templates);
+    controllers.spawn(of_pull_secrets);
     // Ends with the program: it has nothing to finish.
     let workloads = tokio::spawn(triggers::watch_workloads(Arc::clone(&ctx)));
     // The same: what it leaves half done, it finds again.

@@ -158,6 +158,11 @@ pub(crate) trait Managed:
         false
     }
 
+    /// Whether an Event tells of the step. The log does in any case.
+    fn is_news(_: &Self::Step) -> bool {
+        true
+    }
+
     /// The reason of the Event that tells of these steps.
     fn headline(steps: &[Self::Step]) -> &'static str;
 
@@ -397,7 +402,9 @@ impl<K: Managed> Run<K> {
                     Ok(seen) => seen,
                     Err(error) => return (None, Err(error)),
                 };
-                self.taken.push(step.to_string());
+                if K::is_news(step) {
+                    self.taken.push(step.to_string());
+                }
                 if self.drift {
                     ctx.metrics.repaired(K::KIND, 1);
                 }

@@ -119,18 +119,18 @@ impl Reason {
             ),
             Self::NotAllowed => (
                 "NotAllowed",
-                "The tenants of the Registry do not allow this namespace, this repository name or a principal in the policy.",
-                "Ask for an entry in spec.tenants of the Registry, or use a name or principals that it allows.",
+                "The tenants of the Registry do not allow this namespace, what it asks for, this repository name or a principal in the policy, or the Registry has no role to pull with.",
+                "Ask for an entry in spec.tenants of the Registry, or use a name or principals that it allows; pulling also needs spec.pull.",
             ),
             Self::OwnedByAnother => (
                 "OwnedByAnother",
                 "What the object means belongs to another object, here or in another installation, or was deleted and created again by somebody else.",
-                "Delete one of the two objects, or give this one another name or prefix in its spec.",
+                "Delete one of the two objects, or give this one another name or prefix in its spec (a PullSecret, another spec.secretName).",
             ),
             Self::Exists => (
                 "Exists",
-                "A repository of this name, or a rule or template of this prefix, exists and belongs to no object.",
-                "Set spec.adoption to Adopt to manage it from here, or use another name or prefix.",
+                "A repository or a Secret of this name, or a rule or template of this prefix, exists and belongs to no object.",
+                "Set spec.adoption to Adopt to manage it from here, or use another name or prefix. A Secret is never taken over.",
             ),
             Self::NotEmpty => (
                 "NotEmpty",
@@ -209,8 +209,8 @@ impl Reason {
             ),
             Self::TargetMissing => (
                 "TargetMissing",
-                "A workload or a container that spec.targets names does not exist.",
-                "Create it, or correct spec.targets; the promotion goes on by itself.",
+                "A workload, a container or a ServiceAccount that the spec names does not exist.",
+                "Create it, or correct the spec; the object goes on by itself.",
             ),
             Self::TargetOwned => (
                 "TargetOwned",
@@ -229,8 +229,8 @@ impl Reason {
             ),
             Self::Refused => (
                 "Refused",
-                "The Kubernetes API, or somebody who is asked on the way, refuses a write of the promotion.",
-                "See the message: a quota, an admission policy, a missing right or a setting of the installation; it is tried again until the rollout's time is over.",
+                "The Kubernetes API, or somebody who is asked on the way, refuses what is to be written, or the operator lacks the right.",
+                "See the message: a quota, an admission policy, a missing right or a setting of the installation; it is tried again, in a rollout until its time is over.",
             ),
             Self::Failed => (
                 "Failed",

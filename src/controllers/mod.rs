@@ -5,6 +5,7 @@ pub(crate) mod creation_template;
 pub(crate) mod lifecycle;
 pub(crate) mod prefixed;
 pub(crate) mod promotion;
+pub(crate) mod pull_secret;
 pub(crate) mod registry;
 pub(crate) mod repository;
 pub(crate) mod world;

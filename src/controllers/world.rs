@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures::channel::mpsc::UnboundedSender;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, ResourceExt,
@@ -19,11 +20,12 @@ use super::{
     lifecycle::nudge::{Nudge, Policies},
     prefixed::Watches,
     promotion::{shared::Promoting, triggers::PromotionObject},
+    pull_secret::watch::Pulls,
     registry::connection::Connection,
 };
 use crate::{
     api::{
-        ClusterLifecyclePolicy, ImagePromotion, LifecyclePolicy, Registry, Repository,
+        ClusterLifecyclePolicy, ImagePromotion, LifecyclePolicy, PullSecret, Registry, Repository,
         names::{OwnerId, RepositoryName},
         status::CommonStatus,
     },
@@ -91,6 +93,7 @@ pub(crate) struct World {
     pub promotions: Store<DeserializeGuard<ImagePromotion>>,
     pub lifecycle_policies: Store<DeserializeGuard<LifecyclePolicy>>,
     pub cluster_lifecycle_policies: Store<DeserializeGuard<ClusterLifecyclePolicy>>,
+    pub pull_secrets: Store<DeserializeGuard<PullSecret>>,
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     pub connections: RwLock<HashMap<String, Arc<Connection>>>,
     /// Hints at objects of a registry.
@@ -105,6 +108,7 @@ pub(crate) struct World {
     /// Promotions that are to look again.
     pub nudges: UnboundedSender<PromotionObject>,
     pub promoting: Promoting,
+    pub pulls: Arc<Pulls>,
     pub in_use: in_use::Shared,
     /// Pull-through cache rules and creation templates.
     pub prefixed: Watches,
@@ -211,6 +215,7 @@ impl World {
         if self.hint_in_use(&hint) {
             self.nudge_for(&hint);
         }
+        self.wake_pulls_for(&hint);
         if matches!(hint, Hint::Image { .. }) {
             return;
         }
@@ -320,5 +325,15 @@ impl World {
             *counts.entry(ready(status.map(|status| &status.common))).or_default() += 1;
         }
         self.metrics.objects("RepositoryCreationTemplate", &counts);
+        counts.clear();
+        let mut expiries = Vec::new();
+        for guard in self.pull_secrets.state() {
+            let status = guard.0.as_ref().ok().and_then(|object| object.status.as_ref());
+            *counts.entry(ready(status.map(|status| &status.common))).or_default() += 1;
+            let expires_at = status.and_then(|status| status.expires_at);
+            expiries.extend(expires_at.map(|time| (guard.namespace().unwrap_or_default(), guard.name_any(), time)));
+        }
+        self.metrics.objects("PullSecret", &counts);
+        self.metrics.pull_secrets.expire(&expiries, Timestamp::now());
     }
 }

@@ -36,6 +36,8 @@ pub(crate) enum Feature {
     Caching,
     /// Reading the queue of events
     Events,
+    /// Taking the role that PullSecrets pull with, `spec.pull` of the Registry
+    Pull,
 }
 
 impl Feature {
@@ -49,6 +51,7 @@ impl Feature {
         Self::Copy,
         Self::Caching,
         Self::Events,
+        Self::Pull,
     ];
 }
 
@@ -62,6 +65,8 @@ pub(crate) struct Scope {
     pub prefixes: Vec<String>,
     /// The ARN of the queue of events.
     pub queue: String,
+    /// The ARN of the role to pull with.
+    pub pull_role: String,
 }
 
 /// Who may assume a role.
@@ -237,6 +242,11 @@ fn statements(feature: Feature, scope: &Scope) -> Vec<Statement> {
             &["sqs:DeleteMessage", "sqs:ReceiveMessage"],
             vec![scope.queue.clone()],
         )],
+        Feature::Pull => vec![allow(
+            "Pull",
+            &["sts:AssumeRole", "sts:SetSourceIdentity"],
+            vec![scope.pull_role.clone()],
+        )],
     }
 }
 
@@ -364,6 +374,7 @@ mod tests {
             owner: "prod".parse().unwrap(),
             prefixes: Vec::new(),
             queue: "arn:aws:sqs:eu-west-1:111122223333:ecr-operator".into(),
+            pull_role: "arn:aws:iam::111122223333:role/ecr-operator-pull".into(),
         }
     }
 

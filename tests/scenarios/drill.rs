@@ -59,6 +59,7 @@ impl Theatre {
     /// Then at each that writes, before it is carried out: what was done towards it must not count as if it were.
     pub(crate) async fn killed_at_every_call(&self, drill: &impl Drill) -> Result<()> {
         let mut calls = self.clean(drill).await?;
+        ensure!(!calls.is_empty(), "the act takes no calls");
         let mut struck = Vec::new();
         for nth in 1..=calls.len() {
             let round = async {
@@ -157,6 +158,7 @@ impl Theatre {
     /// Loses each answer once, and then those of every writing call until the SDK gives up.
     pub(crate) async fn answers_lost(&self, drill: &impl Drill) -> Result<()> {
         let calls = self.clean(drill).await?;
+        ensure!(!calls.is_empty(), "the act takes no calls");
         let lost = |operation: &str| Fault::new(operation, Effect::Disconnect).after();
         let mut faults = Vec::new();
         for nth in 1..=calls.len() {
@@ -189,7 +191,6 @@ impl Theatre {
             drill.act(&scene, 0).await?;
             drill.settled(&scene, 0).await?;
             let calls = self.calls(&scene).await?;
-            ensure!(!calls.is_empty(), "the act takes no calls");
             Ok(calls.into_iter().map(|call| call.operation).collect())
         };
         self.told(run.await, "without a fault")

@@ -25,6 +25,7 @@ mod plugin;
 mod promotion;
 mod promotion_admission;
 mod promotion_rights;
+mod pull_secret;
 mod rights;
 mod rules;
 mod storm;

@@ -71,7 +71,11 @@ pub(crate) async fn install(cluster: &Cluster) -> Result<()> {
     cluster
         .install_chart(
             &bed::root().join("charts/ecr-operator"),
-            &json!({ "ownerId": OWNER, "promotion": { "via": { "configMap": true } } }),
+            &json!({
+                "ownerId": OWNER,
+                "promotion": { "via": { "configMap": true } },
+                "pullSecrets": { "enabled": true },
+            }),
         )
         .await
 }

@@ -15,3 +15,13 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end -}}
 {{- end }}
+
+{{/* What PullSecrets write. By name only: nothing is listed or watched. Creating cannot be limited to names. */}}
+{{- define "ecr-operator.pullSecretRules" -}}
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, create, patch, delete]
+- apiGroups: [""]
+  resources: [serviceaccounts]
+  verbs: [get, patch]
+{{- end }}

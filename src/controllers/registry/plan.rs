@@ -224,6 +224,7 @@ mod tests {
                 takeover: None,
                 in_use: None,
                 budget: None,
+                pull: None,
                 suspend: false,
             },
         )

@@ -132,6 +132,7 @@ pub(crate) fn admitting<'t>(
     let what = match permission {
         Permission::Manage => "manage repositories",
         Permission::Promote => "promote images",
+        Permission::Pull => "pull images",
     };
     let empty = BTreeMap::new();
     let labels = labels.unwrap_or(&empty);
@@ -202,6 +203,7 @@ mod tests {
             takeover: None,
             in_use: None,
             budget: None,
+            pull: None,
             suspend: false,
         };
         Registry::new("main", spec)

@@ -39,8 +39,8 @@ mod tasks;
 mod wait;
 
 pub use aws::{
-    Aws, BlobWay, Call, Calls, Deletion, Departure, DepartureCause, Effect, Fault, FaultState, Image, ImageAge,
-    ImageId, LifecycleAct, LifecycleAction, Moment, Policy, Principal, Queue,
+    Aws, BlobWay, Call, Calls, Deletion, Departure, DepartureCause, DockerAuth, Effect, Fault, FaultState, Image,
+    ImageAge, ImageId, LifecycleAct, LifecycleAction, Moment, Policy, Principal, Queue,
 };
 pub use bed::{Bed, Output};
 pub use clone::root;
@@ -51,7 +51,7 @@ pub use cluster::{
 pub use environment::as_by_hand;
 pub use operator::{Operator, OperatorOptions};
 pub use process::{Process, Signal};
-pub use rights::{MANAGES, rights};
+pub use rights::{MANAGES, pull_role_rights, rights};
 pub use tasks::Tasks;
 pub use wait::{Sighting, eventually, throughout};
 

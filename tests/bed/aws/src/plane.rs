@@ -79,6 +79,7 @@ fn operation(side: Side, parts: &Parts) -> &'static str {
         (_, "HEAD", ["manifests", _]) => "oci:HeadManifest",
         (_, "GET", ["manifests", _]) => "oci:GetManifest",
         (_, "PUT", ["manifests", _]) => "oci:PutManifest",
+        (_, "DELETE", ["manifests", _]) => "oci:DeleteManifest",
         (_, "GET", ["referrers", _]) => "oci:ListReferrers",
         (_, "GET", ["tags", "list"]) => "oci:ListTags",
         _ => "oci:Other",
@@ -175,6 +176,7 @@ impl<'path> Place<'path> {
             ("PATCH", ["blobs", "uploads", _]) => &["UploadLayerPart"],
             ("PUT", ["blobs", "uploads", _]) => &["CompleteLayerUpload"],
             ("PUT", ["manifests", _]) => &["PutImage"],
+            ("DELETE", ["manifests", _]) => &["BatchDeleteImage"],
             ("GET", ["tags", "list"]) => &["ListImages"],
             _ => &[],
         }
@@ -213,6 +215,9 @@ async fn answer(
         allows(world, registry, &caller, actions, &place.repository).map_err(|error| denied(&error.message()))
     };
     may(actions)?;
+    if parts.method == Method::DELETE && matches!(actions, ["BatchDeleteImage"]) {
+        return Err(refusal(405, "UNSUPPORTED", "The operation is not supported"));
+    }
     let starts_push = matches!(actions, ["InitiateLayerUpload"]) && parts.method == Method::POST;
     if starts_push && registry.repository_tags(&place.repository).is_none() {
         // Without a template, or the right to use it, the push goes on to fail for want of a repository.

@@ -38,6 +38,7 @@ pub(super) async fn program() -> Result<PathBuf> {
 
 async fn compile(sources: &Path, directory: &Path, keeper: Arc<Keeper>, progress: &Progress) -> Result<()> {
     let target = stand_in_target_directory()?;
+    forget_other_sources(&target)?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
     cargo
         .args(["build", "--release", "--locked"])
@@ -59,6 +60,21 @@ async fn compile(sources: &Path, directory: &Path, keeper: Arc<Keeper>, progress
     }
     let built = target.join("release").join(PROGRAM);
     fs::copy(&built, directory.join(PROGRAM)).with_context(|| format!("copying {}", built.display()))?;
+    Ok(())
+}
+
+/// All clones share the target directory, for its dependencies. Cargo takes what another clone's sources were compiled to for
+/// what ours are, unless one of ours is newer; so it is made to compile the program itself anew.
+fn forget_other_sources(target: &Path) -> Result<()> {
+    let Ok(entries) = fs::read_dir(target.join("release/.fingerprint")) else {
+        return Ok(());
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(&format!("{PROGRAM}-")) {
+            fs::remove_dir_all(entry.path()).with_context(|| entry.path().display().to_string())?;
+        }
+    }
     Ok(())
 }
 

@@ -79,43 +79,7 @@ impl Aws {
     ) -> Result<String> {
         let host = self.registry_host(account, region).await?;
         let image = Reference::with_tag(host, repository.to_owned(), tag.to_owned());
-        let client = client()?;
-        client
-            .auth(
-                &image,
-                &self.registry_token(region, principal).await?,
-                RegistryOperation::Push,
-            )
-            .await?;
-
-        let layer = digest(content);
-        let config = json!({
-            "architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": [layer]},
-        });
-        let config = serde_json::to_vec(&config)?;
-        client
-            .push_blob(&image, content.to_vec(), &layer)
-            .await
-            .context("pushing a layer")?;
-        client
-            .push_blob(&image, config.clone(), &digest(&config))
-            .await
-            .context("pushing a config")?;
-        let descriptor =
-            |kind: &str, blob: &[u8]| json!({"mediaType": kind, "digest": digest(blob), "size": blob.len()});
-        let manifest = serde_json::to_vec(&json!({
-            "schemaVersion": 2,
-            "mediaType": MANIFEST_TYPE,
-            "config": descriptor(CONFIG_TYPE, &config),
-            "layers": [descriptor(LAYER_TYPE, content)],
-        }))?;
-        let pushed = digest(&manifest);
-        let kind = HeaderValue::from_static(MANIFEST_TYPE);
-        client
-            .push_manifest_raw(&image, manifest, kind)
-            .await
-            .context("pushing a manifest")?;
-        Ok(pushed)
+        push(&image, &self.registry_token(region, principal).await?, content).await
     }
 
     /// Pulls an image by tag, or by digest (`sha256:…`), with the rights of `principal`.
@@ -133,20 +97,7 @@ impl Aws {
         } else {
             Reference::with_tag(host, repository, tag_or_digest.to_owned())
         };
-        let client = client()?;
-        let token = self.registry_token(region, principal).await?;
-        let (manifest, digest) = client.pull_manifest_raw(&image, &token, &[MANIFEST_TYPE]).await?;
-        let manifest: Value = serde_json::from_slice(&manifest)?;
-        let layer = manifest
-            .pointer("/layers/0/digest")
-            .and_then(Value::as_str)
-            .context("the image has no layer")?;
-        let mut content = Vec::new();
-        client
-            .pull_blob(&image, layer, &mut content)
-            .await
-            .context("pulling a layer")?;
-        Ok(Image { digest, content })
+        pull(&image, &self.registry_token(region, principal).await?).await
     }
 
     /// Pushes one blob as the account's administrator, and gives its digest.
@@ -260,6 +211,56 @@ impl Aws {
         let (user, password) = token.split_once(':').context("the token is not user:password")?;
         Ok(RegistryAuth::Basic(user.to_owned(), password.to_owned()))
     }
+}
+
+/// Pushes an image of one layer that holds `content`, and gives its digest.
+pub(super) async fn push(image: &Reference, token: &RegistryAuth, content: &[u8]) -> Result<String> {
+    let client = client()?;
+    client.auth(image, token, RegistryOperation::Push).await?;
+    let layer = digest(content);
+    let config = json!({
+        "architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": [layer]},
+    });
+    let config = serde_json::to_vec(&config)?;
+    client
+        .push_blob(image, content.to_vec(), &layer)
+        .await
+        .context("pushing a layer")?;
+    client
+        .push_blob(image, config.clone(), &digest(&config))
+        .await
+        .context("pushing a config")?;
+    let descriptor = |kind: &str, blob: &[u8]| json!({"mediaType": kind, "digest": digest(blob), "size": blob.len()});
+    let manifest = serde_json::to_vec(&json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPE,
+        "config": descriptor(CONFIG_TYPE, &config),
+        "layers": [descriptor(LAYER_TYPE, content)],
+    }))?;
+    let pushed = digest(&manifest);
+    let kind = HeaderValue::from_static(MANIFEST_TYPE);
+    client
+        .push_manifest_raw(image, manifest, kind)
+        .await
+        .context("pushing a manifest")?;
+    Ok(pushed)
+}
+
+/// Pulls an image of one layer.
+pub(super) async fn pull(image: &Reference, token: &RegistryAuth) -> Result<Image> {
+    let client = client()?;
+    let (manifest, digest) = client.pull_manifest_raw(image, token, &[MANIFEST_TYPE]).await?;
+    let manifest: Value = serde_json::from_slice(&manifest)?;
+    let layer = manifest
+        .pointer("/layers/0/digest")
+        .and_then(Value::as_str)
+        .context("the image has no layer")?;
+    let mut content = Vec::new();
+    client
+        .pull_blob(image, layer, &mut content)
+        .await
+        .context("pulling a layer")?;
+    Ok(Image { digest, content })
 }
 
 fn client() -> Result<oci_client::Client> {

@@ -7,6 +7,7 @@ mod images;
 mod lifecycle;
 mod principals;
 mod queues;
+mod tokens;
 mod way;
 
 use std::collections::BTreeMap;
@@ -30,6 +31,7 @@ pub use images::Image;
 pub use lifecycle::{Departure, DepartureCause, ImageAge, ImageId, LifecycleAct, LifecycleAction};
 pub use principals::{Policy, Principal};
 pub use queues::Queue;
+pub use tokens::DockerAuth;
 pub use way::BlobWay;
 
 /// How long the stand-in may take to start: it has nothing to load.

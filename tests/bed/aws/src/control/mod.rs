@@ -60,6 +60,7 @@ pub(crate) async fn serve(listener: TcpListener, world: Arc<World>) -> std::io::
     let routes = Router::new()
         .route("/principals", post(principals::put).delete(principals::remove))
         .route("/expire", post(principals::expire))
+        .route("/tokens", put(principals::tokens))
         .route("/principal-unknown", post(principals::unknown))
         .route("/registries/{account}/{region}", get(registries::show))
         .route("/scan", post(registries::scan))

@@ -45,6 +45,21 @@ pub(super) async fn expire(State(world): State<Arc<World>>, Body(key): Body<Key>
     Ok(Json(json!({})))
 }
 
+/// How long tokens of an account last from now on.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Lifetime {
+    account: String,
+    /// Absent: twelve hours, as ECR has it.
+    millis: Option<u64>,
+}
+
+pub(super) async fn tokens(State(world): State<Arc<World>>, Body(lifetime): Body<Lifetime>) -> Answer {
+    let millis = lifetime.millis.map(std::time::Duration::from_millis);
+    world.tokens.set_lifetime(&lifetime.account, millis);
+    Ok(Json(json!({})))
+}
+
 /// An account.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

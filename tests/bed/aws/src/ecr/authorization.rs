@@ -7,15 +7,16 @@ use sha2::{Digest as _, Sha256};
 use super::errors::required;
 use super::{Answer, Registry};
 use crate::credentials::Caller;
-use crate::tokens::LIFETIME;
 use crate::world::World;
 
 impl Registry {
     pub(super) fn get_authorization_token(&self, world: &World, caller: &Caller) -> AwsResponse {
-        let expires = chrono::Utc::now() + LIFETIME;
+        let now = chrono::Utc::now();
+        let (token, lifetime) = world.tokens.issue(caller);
+        let expires = now + lifetime;
         AwsResponse::ok_json(json!({
             "authorizationData": [{
-                "authorizationToken": world.tokens.issue(caller),
+                "authorizationToken": token,
                 "expiresAt": expires.timestamp(),
                 "proxyEndpoint": self.data_plane_url(),
             }],
