@@ -8,7 +8,7 @@ use serde_json::json;
 use super::hall;
 use crate::{
     drill::{Drill, Theatre},
-    support::{REGION, Scene, run},
+    support::{LIMIT, REGION, Scene, run},
 };
 
 async fn theatre_scene(theatre: &Theatre, name: &str) -> Result<Scene> {
@@ -145,6 +145,28 @@ fn an_assumption_of_the_role_that_is_not_answered_is_tried_again() -> Result<()>
             let state = stage.aws.fault(&fault).await?;
             ensure!(state.injected > 0, "{state:?}");
             stage.aws.remove_fault(&fault).await?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn killed_while_it_assumes_the_role_the_operator_takes_a_token_later() -> Result<()> {
+    run(async |stage| {
+        let cluster = stage.bare_cluster("pull-assuming").await?;
+        let operator = stage.rare_operator("pull-assuming", cluster).await?;
+        let scene = hall::scene_on(stage, cluster, "pull-assuming").await?;
+        let hold = || Fault::new("sts:AssumeRole", Effect::Hold).registry(&scene.account, REGION);
+        for (round, fault) in [hold(), hold().after()].into_iter().enumerate() {
+            let fault = stage.aws.inject(&fault).await?;
+            scene.apply(&hall::pull_secret(&scene, &name(round), json!({}))).await?;
+            stage.aws.held(&fault, LIMIT).await?;
+            operator.kill();
+            stage.aws.remove_fault(&fault).await?;
+            ensure!(hall::core(&scene, "secret", &name(round)).await?.is_none());
+            operator.restart().await?;
+            scene.reason("pullsecret", &name(round), "Settled").await?;
+            hall::entry(&scene, &name(round)).await?;
         }
         Ok(())
     })

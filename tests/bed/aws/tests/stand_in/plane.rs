@@ -295,3 +295,30 @@ async fn blobs_are_mounted_where_the_registry_is_set_to() {
     let head = head.basic_auth(&user, Some(&password)).send().await.unwrap();
     assert_eq!(head.status(), 200);
 }
+
+#[tokio::test]
+async fn tokens_last_as_long_as_was_set_for_their_account() {
+    let bed = Bed::start().await;
+    let (here, there) = (bed.admin(ACCOUNT).await, bed.admin(OTHER).await);
+    let lifetime = json!({ "account": ACCOUNT, "millis": 1_500 });
+    bed.control("PUT", "/tokens", lifetime).await.unwrap();
+    let ecr = bed.ecr(&here, REGION);
+    ecr.create_repository().repository_name("app").send().await.unwrap();
+    let (host, auth) = login(&bed, &here, REGION).await;
+    push(&client(false), &host, &auth, "app:v1", b"content").await.unwrap();
+    let lasts = |answer: aws_sdk_ecr::operation::get_authorization_token::GetAuthorizationTokenOutput| {
+        let ends = answer.authorization_data()[0].expires_at().unwrap().secs();
+        ends - i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_secs()).unwrap()
+    };
+    assert!(lasts(ecr.get_authorization_token().send().await.unwrap()) <= 2);
+    let other = bed.ecr(&there, REGION).get_authorization_token().send().await.unwrap();
+    assert!(lasts(other) > 11 * 3_600);
+    let mut tries = 0;
+    while pull(&client(false), &host, &auth, "app:v1").await.is_ok() {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        tries += 1;
+        assert!(tries < 100, "the token does not expire");
+    }
+    bed.control("PUT", "/tokens", json!({ "account": ACCOUNT })).await.unwrap();
+    assert!(lasts(ecr.get_authorization_token().send().await.unwrap()) > 11 * 3_600);
+}

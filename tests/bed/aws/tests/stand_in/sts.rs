@@ -138,3 +138,44 @@ async fn a_session_policy_narrows_the_role_and_its_registry_tokens() {
         .unwrap_err();
     assert!(denied.contains("DENIED"), "{denied}");
 }
+
+#[tokio::test]
+async fn a_source_identity_needs_a_right_on_both_sides() {
+    let bed = Bed::start().await;
+    let root = "arn:aws:iam::111122223333:root";
+    let both = |actions: Value| {
+        json!({ "Version": "2012-10-17", "Statement": [{
+            "Effect": "Allow", "Principal": { "AWS": root }, "Action": actions,
+        }]})
+    };
+    let may = |actions: Value| json!({ "Statement": [{ "Effect": "Allow", "Action": actions, "Resource": "*" }]});
+    let named = json!(["sts:AssumeRole", "sts:SetSourceIdentity"]);
+    for (caller, trust, allowed) in [
+        (named.clone(), named.clone(), true),
+        (json!("sts:AssumeRole"), named.clone(), false),
+        (named.clone(), json!("sts:AssumeRole"), false),
+    ] {
+        let caller = bed.principal(ACCOUNT, "role", "operator", may(caller)).await;
+        let target = role(&bed, both(trust)).await;
+        let call = bed.sts(&caller).assume_role().role_arn(&target.arn);
+        let call = call.role_session_name("test").source_identity("operator@x");
+        assert_eq!(call.send().await.is_ok(), allowed);
+    }
+}
+
+#[tokio::test]
+async fn sessions_have_names_and_policies_within_limits() {
+    let bed = Bed::start().await;
+    let caller = bed.principal(ACCOUNT, "role", "operator", may_assume()).await;
+    let target = role(&bed, trust("arn:aws:iam::111122223333:root", None)).await;
+    let call = |name: &str| bed.sts(&caller).assume_role().role_arn(&target.arn).role_session_name(name);
+    for name in ["a", "a/b", "a b", &"a".repeat(65)] {
+        assert_eq!(crate::bed::refused(call(name).send().await).0, "ValidationError", "{name}");
+    }
+    assert!(call("team-a@web=0").send().await.is_ok());
+    let long = json!({ "Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow", "Action": "ecr:BatchGetImage", "Resource": ["x".repeat(2_000)],
+    }]});
+    let refused = crate::bed::refused(call("ok").policy(long.to_string()).send().await);
+    assert_eq!(refused.0, "ValidationError");
+}
