@@ -11,8 +11,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt as _;
 
 use crate::api::{
-    ClusterLifecyclePolicy, ImagePromotion, LifecyclePolicy, PullSecret, PullThroughCacheRule, Registry, Repository,
-    RepositoryCreationTemplate,
+    ClusterLifecyclePolicy, ImagePromotion, LifecyclePolicy, PullSecret, PullThroughCacheRule, Registry,
+    ReplicationConfig, Repository, RepositoryCreationTemplate,
 };
 use crate::document::iam;
 
@@ -39,6 +39,7 @@ fn definitions() -> Result<Vec<CustomResourceDefinition>, GenerateError> {
         PullSecret::crd(),
         PullThroughCacheRule::crd(),
         Registry::crd(),
+        ReplicationConfig::crd(),
         Repository::crd(),
         RepositoryCreationTemplate::crd(),
     ]

@@ -9,6 +9,7 @@ pub mod prefixed;
 pub mod promotion;
 pub mod pull_secret;
 pub mod registry;
+pub mod replication;
 pub mod repository;
 pub mod span;
 pub mod status;
@@ -19,6 +20,7 @@ pub use lifecycle::{ClusterLifecyclePolicy, LifecyclePolicy};
 pub use promotion::ImagePromotion;
 pub use pull_secret::PullSecret;
 pub use registry::Registry;
+pub use replication::ReplicationConfig;
 pub use repository::Repository;
 
 /// The API group of every kind.

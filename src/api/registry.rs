@@ -118,9 +118,23 @@ pub struct RegistrySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
 
+    /// What ReplicationConfigs of the registry may do. Default: as each of its fields says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replication: Option<ReplicationLimits>,
+
     /// Pauses the registry: nothing in it is looked at or written, its repositories included. Default: false.
     #[serde(default)]
     pub suspend: bool,
+}
+
+/// What ReplicationConfigs may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplicationLimits {
+    /// Whether they may replicate deletions, by which images go that another Region may run. Where it is taken back,
+    /// images are still replicated and their deletions are not. Default: false.
+    #[serde(default)]
+    pub allow_delete: bool,
 }
 
 /// How reports of images in use are judged.
@@ -338,6 +352,23 @@ pub struct RegistryStatus {
     /// Which clusters report what they use, and what comes of it. Default: absent while nobody needs to know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_use: Option<InUseStatus>,
+
+    /// What the operator has to know of its own rules for replication. Default: absent until a ReplicationConfig was put.
+    // Written by ReplicationConfigs, under a field manager of their own, right before they put something. The Registry's
+    // own status is never to carry it: a copy that is a moment old would forget rules that are on their way.
+    #[serde(default, skip_serializing)]
+    pub replication: Option<ReplicationMarks>,
+}
+
+/// Rules for replication that this operator wrote, or was about to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplicationMarks {
+    /// The rules by their hashes: of destinations, filters and `deleteReplication`. What is not listed was written by
+    /// somebody else and stays. At most 100, each of 64 characters. Default: none.
+    #[serde(default)]
+    #[schemars(length(max = 100), inner(length(min = 64, max = 64)))]
+    pub written: Vec<String>,
 }
 
 /// What is known of images in use.

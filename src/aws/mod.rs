@@ -25,6 +25,7 @@ pub(crate) mod pace;
 pub(crate) mod parking;
 pub(crate) mod pull;
 pub(crate) mod record;
+mod replication;
 mod reports;
 pub(crate) mod sqs;
 pub(crate) mod templates;

@@ -194,6 +194,7 @@ async fn places(args: &Args) -> Result<(Place, Destination), String> {
             in_use: None,
             budget: None,
             pull: None,
+            replication: None,
             events: None,
             suspend: false,
         };

@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::{
     api::{
         ClusterLifecyclePolicy, GROUP, ImagePromotion, LifecyclePolicy, PullSecret, PullThroughCacheRule, Registry,
-        Repository, RepositoryCreationTemplate,
+        ReplicationConfig, Repository, RepositoryCreationTemplate,
     },
     control::driven::Driven,
 };
@@ -33,6 +33,7 @@ pub(super) struct Manifests {
     pub cache_rules: Vec<PullThroughCacheRule>,
     pub templates: Vec<RepositoryCreationTemplate>,
     pub pull_secrets: Vec<PullSecret>,
+    pub replication_configs: Vec<ReplicationConfig>,
     pub namespaces: Vec<PartialObjectMeta<Namespace>>,
 }
 
@@ -56,7 +57,8 @@ impl Manifests {
             && manifests.cluster_lifecycle_policies.is_empty()
             && manifests.cache_rules.is_empty()
             && manifests.templates.is_empty()
-            && manifests.pull_secrets.is_empty();
+            && manifests.pull_secrets.is_empty()
+            && manifests.replication_configs.is_empty();
         if empty {
             return Err(format!("the files hold no object of the group {GROUP}"));
         }
@@ -105,6 +107,9 @@ impl Manifests {
             }
             "PullThroughCacheRule" if api_version == expected => self.cache_rules.push(parse(value, source)?),
             "RepositoryCreationTemplate" if api_version == expected => self.templates.push(parse(value, source)?),
+            "ReplicationConfig" if api_version == expected => {
+                self.replication_configs.push(parse(value, source)?);
+            }
             "Namespace" if api_version == "v1" => {
                 let mut meta = parse::<Namespace>(value, source)?.metadata;
                 // As the apiserver would label it.

@@ -32,8 +32,8 @@ use super::{
 };
 use crate::{
     api::{
-        ClusterLifecyclePolicy, ImagePromotion, LifecyclePolicy, PullThroughCacheRule, Registry, Repository,
-        RepositoryCreationTemplate, names::OwnerId,
+        ClusterLifecyclePolicy, ImagePromotion, LifecyclePolicy, PullThroughCacheRule, Registry, ReplicationConfig,
+        Repository, RepositoryCreationTemplate, names::OwnerId,
     },
     control::{
         context::{Context, Memory},
@@ -134,6 +134,8 @@ async fn plan_all(args: &Args) -> Result<Vec<Planned>, String> {
     for object in &manifests.pull_secrets {
         named.extend(object.spec.registry_refs.iter().map(|of| of.name.clone()));
     }
+    let configs = manifests.replication_configs.iter();
+    named.extend(configs.map(|config| config.spec.registry_ref.name.clone()));
     for promotion in &manifests.promotions {
         // What cannot be found is told by the promotion's own plan.
         named.extend(foresee::registries(promotion, &ctx).await.unwrap_or_default());
@@ -176,6 +178,13 @@ async fn plan_all(args: &Args) -> Result<Vec<Planned>, String> {
     for template in &manifests.templates {
         planned.push(Planned::new(template, plan_one(template.clone(), &ctx).await));
     }
+    for config in &manifests.replication_configs {
+        if let Some(connection) = ctx.world.connection(&config.spec.registry_ref.name) {
+            connection.in_use.take_for_covered();
+        }
+        let planning = plan_one(config.clone(), &ctx).await;
+        planned.push(Planned::new(config, planning));
+    }
     for promotion in &manifests.promotions {
         planned.push(Planned::new(
             promotion,
@@ -195,6 +204,7 @@ struct Known {
     cluster_lifecycle_policies: Vec<ClusterLifecyclePolicy>,
     cache_rules: Vec<PullThroughCacheRule>,
     templates: Vec<RepositoryCreationTemplate>,
+    replication_configs: Vec<ReplicationConfig>,
 }
 
 impl Known {
@@ -211,6 +221,7 @@ impl Known {
                 true => Vec::new(),
                 false => with_files(client, &manifests.templates).await?,
             },
+            replication_configs: with_files(client, &manifests.replication_configs).await?,
         })
     }
 }
@@ -306,6 +317,9 @@ fn context(
             lifecycle_policies: filled(guarded(&known.lifecycle_policies)),
             cluster_lifecycle_policies: filled(guarded(&known.cluster_lifecycle_policies)),
             pull_secrets: filled(guarded(&manifests.pull_secrets)),
+            replication_configs: filled(guarded(&known.replication_configs)),
+            replicating: std::sync::Arc::default(),
+            replications: mpsc::unbounded().0,
             policies: Policies::default(),
             counts: mpsc::unbounded().0,
             nudges: mpsc::unbounded().0,

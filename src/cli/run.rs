@@ -29,8 +29,8 @@ use tokio::{
 use super::Outcome;
 use crate::{
     api::{
-        ClusterLifecyclePolicy, ImagePromotion, LifecyclePolicy, PullSecret, PullThroughCacheRule, Registry, Repository,
-        RepositoryCreationTemplate, names::OwnerId,
+        ClusterLifecyclePolicy, ImagePromotion, LifecyclePolicy, PullSecret, PullThroughCacheRule, Registry,
+        ReplicationConfig, Repository, RepositoryCreationTemplate, names::OwnerId,
     },
     control::{
         context::{Context, Memory},
@@ -203,6 +203,8 @@ async fn run(args: Args) -> Result<(), String> {
     let (cluster_lifecycle_policies, cluster_lifecycle_policies_writer) = store();
     let (pull_secrets, pull_secrets_writer) = store();
     let (pulls, pulled) = mpsc::unbounded();
+    let (replication_configs, replication_configs_writer) = store();
+    let (replications, replicated) = mpsc::unbounded();
     let (counts, counted) = mpsc::unbounded();
     let (namespaces, namespaces_writer) = store();
     let (nudges, woken) = mpsc::unbounded();
@@ -235,6 +237,9 @@ async fn run(args: Args) -> Result<(), String> {
             cluster_lifecycle_policies: cluster_lifecycle_policies.clone(),
             pull_secrets: pull_secrets.clone(),
             pulls: Arc::new(Pulls::new(pulls)),
+            replication_configs: replication_configs.clone(),
+            replicating: Arc::default(),
+            replications,
             policies: Policies::default(),
             counts,
             namespaces: namespaces.clone(),
@@ -259,6 +264,7 @@ async fn run(args: Args) -> Result<(), String> {
                 Repository::KIND,
                 LifecyclePolicy::KIND,
                 ClusterLifecyclePolicy::KIND,
+                ReplicationConfig::KIND,
                 ImagePromotion::CALLED,
                 PullThroughCacheRule::KIND,
                 RepositoryCreationTemplate::KIND,
@@ -285,6 +291,7 @@ async fn run(args: Args) -> Result<(), String> {
         lifecycle_policies: lifecycle_policies_writer,
         cluster_lifecycle_policies: cluster_lifecycle_policies_writer,
         pull_secrets: pull_secrets_writer,
+        replication_configs: replication_configs_writer,
         namespaces: namespaces_writer,
         cache_rules: of_cache_rules,
         templates: of_templates,
@@ -295,6 +302,7 @@ async fn run(args: Args) -> Result<(), String> {
         promotions: woken,
         policies: counted,
         pulls: pulled,
+        replications: replicated,
     };
     let finished = tokio::select! {
         finished = work(Arc::clone(&ctx), writers, hinted, shutdown) => finished,
@@ -328,6 +336,7 @@ struct Writers {
     lifecycle_policies: store::Writer<DeserializeGuard<LifecyclePolicy>>,
     cluster_lifecycle_policies: store::Writer<DeserializeGuard<ClusterLifecyclePolicy>>,
     pull_secrets: store::Writer<DeserializeGuard<PullSecret>>,
+    replication_configs: store::Writer<DeserializeGuard<ReplicationConfig>>,
     namespaces: store::Writer<PartialObjectMeta<Namespace>>,
     cache_rules: Writing<PullThroughCacheRule>,
     templates: Writing<RepositoryCreationTemplate>,
@@ -356,6 +365,7 @@ struct Hinted {
     promotions: mpsc::UnboundedReceiver<PromotionObject>,
     policies: mpsc::UnboundedReceiver<Nudge>,
     pulls: mpsc::UnboundedReceiver<PullObject>,
+    replications: mpsc::UnboundedReceiver<Hint>,
 }
 
 /// Runs the controllers until `shutdown`, then finishes the reconciles under way. False where some had to be cut off.
@@ -375,6 +385,7 @@ async fn work(
         spawn::list_of::<LifecyclePolicy>(),
         spawn::list_of::<ClusterLifecyclePolicy>(),
         spawn::list_of::<PullSecret>(),
+        spawn::list_of::<ReplicationConfig>(),
         spawn::list_of::<Namespace>(),
         spawn::list_of::<PullThroughCacheRule>(),
         spawn::list_of::<RepositoryCreationTemplate>(),
@@ -484,6 +495,23 @@ async fn work(
         shutdown.clone(),
     );
 
+    let watched = Watched {
+        api: Api::all(ctx.client.clone()),
+        reader: ctx.world.replication_configs.clone(),
+        writer: writers.replication_configs,
+    };
+    let meaning = Arc::clone(&ctx);
+    let meant = hinted
+        .replications
+        .flat_map(move |hint| futures::stream::iter(doubted(&meaning, &hint, meaning.world.meant_replication(&hint))));
+    let of_replication_configs = spawn::run::<ReplicationConfig>(
+        Arc::clone(&ctx),
+        watched,
+        meant,
+        ctx.world.readiness.clone(),
+        shutdown.clone(),
+    );
+
     // Tasks of their own: no reconcile may delay the renewal of the Lease.
     let mut controllers = JoinSet::new();
     controllers.spawn(of_registries);
@@ -494,6 +522,7 @@ async fn work(
     controllers.spawn(of_cache_rules);
     controllers.spawn(of_templates);
     controllers.spawn(of_pull_secrets);
+    controllers.spawn(of_replication_configs);
     // Ends with the program: it has nothing to finish.
     let workloads = tokio::spawn(triggers::watch_workloads(Arc::clone(&ctx)));
     // The same: what it leaves half done, it finds again.

@@ -119,8 +119,8 @@ impl Reason {
             ),
             Self::NotAllowed => (
                 "NotAllowed",
-                "The tenants of the Registry do not allow this namespace, what it asks for, this repository name or a principal in the policy, or the Registry has no role to pull with.",
-                "Ask for an entry in spec.tenants of the Registry, or use a name or principals that it allows; pulling also needs spec.pull.",
+                "The Registry does not allow it: its tenants do not hold this namespace, what it asks for, this repository name or a principal in the policy, it has no role to pull with, or its spec.replication.allowDelete is not true.",
+                "Ask for what is missing in spec.tenants, spec.pull or spec.replication of the Registry, or ask for what it allows.",
             ),
             Self::OwnedByAnother => (
                 "OwnedByAnother",
@@ -179,7 +179,7 @@ impl Reason {
             ),
             Self::Protecting => (
                 "Protecting",
-                "Images in use get the tags that keep them, before a lifecycle policy is put.",
+                "Images in use get the tags that keep them, before something is put that could delete them: a lifecycle policy, or the replication of deletions.",
                 "See status.inUse of the Registry if it lasts; the operator goes on by itself.",
             ),
             Self::Previewing => (

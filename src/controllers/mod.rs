@@ -7,5 +7,6 @@ pub(crate) mod prefixed;
 pub(crate) mod promotion;
 pub(crate) mod pull_secret;
 pub(crate) mod registry;
+pub(crate) mod replication;
 pub(crate) mod repository;
 pub(crate) mod world;

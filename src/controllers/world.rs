@@ -22,10 +22,11 @@ use super::{
     promotion::{shared::Promoting, triggers::PromotionObject},
     pull_secret::watch::Pulls,
     registry::connection::Connection,
+    replication::place::Places,
 };
 use crate::{
     api::{
-        ClusterLifecyclePolicy, ImagePromotion, LifecyclePolicy, PullSecret, Registry, Repository,
+        ClusterLifecyclePolicy, ImagePromotion, LifecyclePolicy, PullSecret, Registry, ReplicationConfig, Repository,
         names::{OwnerId, RepositoryName},
         status::CommonStatus,
     },
@@ -62,6 +63,8 @@ pub(crate) enum Hint {
     /// Repositories of these names in a Registry, of which AWS says that somebody changed them: what was seen before is
     /// not to be trusted.
     Changed(String, HashSet<RepositoryName>),
+    /// ReplicationConfigs of a Registry that are held up.
+    Replication(String),
     /// A Registry itself. `asked`: what was seen before is not to be trusted.
     Look { registry: String, asked: bool },
     /// An image of which AWS says that something happened to it.
@@ -94,12 +97,17 @@ pub(crate) struct World {
     pub lifecycle_policies: Store<DeserializeGuard<LifecyclePolicy>>,
     pub cluster_lifecycle_policies: Store<DeserializeGuard<ClusterLifecyclePolicy>>,
     pub pull_secrets: Store<DeserializeGuard<PullSecret>>,
+    pub replication_configs: Store<DeserializeGuard<ReplicationConfig>>,
+    /// What is remembered of registries' replication configurations.
+    pub replicating: Arc<Places>,
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     pub connections: RwLock<HashMap<String, Arc<Connection>>>,
     /// Hints at objects of a registry.
     pub hints: UnboundedSender<Hint>,
     /// Hints at Registries themselves: [`Hint::Look`] and no other.
     pub looks: UnboundedSender<Hint>,
+    /// Hints at ReplicationConfigs.
+    pub replications: UnboundedSender<Hint>,
     pub queues: Queues,
     /// What was last seen of lifecycle policies.
     pub policies: Policies,
@@ -216,7 +224,13 @@ impl World {
             self.nudge_for(&hint);
         }
         self.wake_pulls_for(&hint);
-        if matches!(hint, Hint::Image { .. }) {
+        if matches!(
+            hint,
+            Hint::Registry(_) | Hint::Replication(_) | Hint::Look { asked: true, .. }
+        ) {
+            let _ = self.replications.unbounded_send(hint.clone());
+        }
+        if matches!(hint, Hint::Image { .. } | Hint::Replication(_)) {
             return;
         }
         if let Hint::Registry(registry) = &hint {
@@ -251,7 +265,7 @@ impl World {
             Hint::Policies(namespace) => namespace.is_none() || repository.metadata.namespace == *namespace,
             Hint::Namespace(namespace) => repository.metadata.namespace.as_deref() == Some(namespace.as_str()),
             // No setting of a repository depends on its images.
-            Hint::Image { .. } | Hint::Look { .. } => false,
+            Hint::Image { .. } | Hint::Look { .. } | Hint::Replication(_) => false,
         };
         let state = self.repositories.state();
         state
@@ -335,5 +349,11 @@ impl World {
         }
         self.metrics.objects("PullSecret", &counts);
         self.metrics.pull_secrets.expire(&expiries, Timestamp::now());
+        counts.clear();
+        for guard in self.replication_configs.state() {
+            let status = guard.0.as_ref().ok().and_then(|config| config.status.as_ref());
+            *counts.entry(ready(status.map(|status| &status.common))).or_default() += 1;
+        }
+        self.metrics.objects("ReplicationConfig", &counts);
     }
 }

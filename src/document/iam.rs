@@ -38,10 +38,12 @@ pub(crate) enum Feature {
     Events,
     /// Taking the role that PullSecrets pull with, `spec.pull` of the Registry
     Pull,
+    /// Putting what the registry replicates
+    Replicate,
 }
 
 impl Feature {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Read,
         Self::Repository,
         Self::Lifecycle,
@@ -52,6 +54,7 @@ impl Feature {
         Self::Caching,
         Self::Events,
         Self::Pull,
+        Self::Replicate,
     ];
 }
 
@@ -182,7 +185,10 @@ fn statements(feature: Feature, scope: &Scope) -> Vec<Statement> {
     let ours = || condition("StringLike", &format!("aws:ResourceTag/{OWNER_TAG}"), &scope.owned());
     match feature {
         // The listing is of the whole registry, and knows no condition.
-        Feature::Read => vec![allow("Look", LOOK, all())],
+        Feature::Read => vec![
+            allow("Look", LOOK, all()),
+            allow("LookAtRegistry", &["ecr:DescribeRegistry"], vec!["*".to_owned()]),
+        ],
         Feature::Repository => vec![
             allow("Create", &["ecr:CreateRepository"], named()).only_if(condition(
                 "StringLike",
@@ -246,6 +252,11 @@ fn statements(feature: Feature, scope: &Scope) -> Vec<Statement> {
             "Pull",
             &["sts:AssumeRole", "sts:SetSourceIdentity"],
             vec![scope.pull_role.clone()],
+        )],
+        Feature::Replicate => vec![allow(
+            "Replicate",
+            &["ecr:PutReplicationConfiguration"],
+            vec!["*".to_owned()],
         )],
     }
 }

@@ -8,3 +8,4 @@ pub(crate) mod iam;
 )]
 pub(crate) mod lifecycle;
 pub(crate) mod policy;
+pub(crate) mod replication;

@@ -12,8 +12,9 @@ use tokio::{
 };
 
 use super::{
+    replicas::Surveyed,
     report::Report,
-    usage::{self, Usage},
+    usage::{self, RegistryKey, Usage},
 };
 use crate::api::{
     names::{Digest, RepositoryName, Tag},
@@ -95,6 +96,12 @@ struct State {
     doubted: HashSet<RepositoryName>,
     /// The reports are to be read now.
     news: bool,
+    /// What all reports say is used of this registry.
+    surveyed: Option<Surveyed>,
+    /// What the destinations of replicated deletions use is kept here, too; or why that is not so.
+    covered: BTreeMap<RegistryKey, Option<String>>,
+    /// For a plan, which keeps nothing.
+    covers_all: bool,
 }
 
 /// What lifecycle policies ask.
@@ -121,6 +128,76 @@ impl InUse {
     /// Why tags cannot be taken off the repository's images again.
     pub(crate) fn cannot_release(&self, repository: &RepositoryName) -> Option<String> {
         self.with(|state| state.kept.get(repository)?.cannot_release.clone())
+    }
+}
+
+/// What the replication of deletions asks.
+impl InUse {
+    /// Whether what a destination uses of the repositories meant is kept from clean-up here; otherwise why that is not so.
+    pub(crate) fn covers(&self, destination: &RegistryKey, is_meant: impl Fn(&str) -> bool) -> Result<(), String> {
+        self.with(|state| {
+            if state.covers_all {
+                return Ok(());
+            }
+            match state.covered.get(destination) {
+                Some(None) => {}
+                Some(Some(why)) => return Err(why.clone()),
+                None => return Err("it has not been looked at yet".into()),
+            }
+            let mut meant = state.kept.iter().filter(|(name, _)| is_meant(name.as_str()));
+            let open = meant.find(|(_, kept)| kept.protection != Protection::Complete);
+            match open {
+                None => Ok(()),
+                Some((
+                    _,
+                    Kept {
+                        protection: Protection::Unknown(why),
+                        ..
+                    },
+                )) => Err(why.clone()),
+                Some((name, _)) => Err(format!("images of {name} still get their tags")),
+            }
+        })
+    }
+
+    /// For a plan, which keeps nothing: the operator sees to it before it puts such a rule.
+    pub(crate) fn take_for_covered(&self) {
+        self.with(|state| state.covers_all = true);
+    }
+
+    /// Some object asks for deletions to be replicated.
+    pub(crate) fn wake_for_replication(&self) {
+        self.keep.notify_one();
+    }
+
+    /// Forgets how all destinations but these are covered.
+    pub(super) fn cover_only(&self, destinations: &[RegistryKey]) {
+        self.with(|state| state.covered.retain(|key, _| destinations.contains(key)));
+    }
+
+    /// Notes how destinations are covered; true if that is new.
+    pub(super) fn covering(&self, covered: BTreeMap<RegistryKey, Option<String>>) -> bool {
+        self.with(|state| {
+            let is_new = state.covered != covered;
+            state.covered = covered;
+            is_new
+        })
+    }
+
+    pub(super) fn surveyed(&self) -> Option<Surveyed> {
+        self.with(|state| state.surveyed.clone())
+    }
+
+    /// Notes what is used of this registry; true if that is new.
+    pub(super) fn was_surveyed(&self, surveyed: Surveyed) -> bool {
+        self.with(|state| {
+            let is_new = state
+                .surveyed
+                .as_ref()
+                .is_none_or(|before| !before.says_the_same(&surveyed));
+            state.surveyed = Some(surveyed);
+            is_new
+        })
     }
 }
 

@@ -109,3 +109,29 @@ fn it_is_told_once_that_a_protection_became_complete() {
     assert!(in_use.protects(&app(), &digest(1)), "its tag is still there");
     assert!(in_use.keeps(&app(), kept(Protection::Complete)));
 }
+
+/// What a destination of replicated deletions uses.
+#[test]
+fn a_destination_is_covered_once_it_is_known_and_the_images_here_have_their_tags() {
+    let in_use = InUse::default();
+    let key = ("111122223333".parse().unwrap(), "us-east-1".parse().unwrap());
+    let all = |_: &str| true;
+    assert!(in_use.covers(&key, all).is_err(), "nothing is known yet");
+    in_use.covering(BTreeMap::from([(key.clone(), Some("no Registry".to_owned()))]));
+    assert_eq!(in_use.covers(&key, all), Err("no Registry".to_owned()));
+    assert!(in_use.covering(BTreeMap::from([(key.clone(), None)])));
+    assert_eq!(in_use.covers(&key, all), Ok(()));
+
+    let web: RepositoryName = "team-a/web".parse().unwrap();
+    in_use.keeps(&web, kept(Protection::Pending { missing_tags: 1 }));
+    assert!(in_use.covers(&key, all).is_err());
+    assert_eq!(in_use.covers(&key, |name| name.starts_with("team-b/")), Ok(()));
+    in_use.keeps(&web, kept(Protection::Complete));
+    assert_eq!(in_use.covers(&key, all), Ok(()));
+    in_use.is_blind(std::slice::from_ref(&web), "a page failed");
+    assert_eq!(in_use.covers(&key, all), Err("a page failed".to_owned()));
+
+    in_use.keeps(&web, kept(Protection::Complete));
+    in_use.cover_only(&[]);
+    assert!(in_use.covers(&key, all).is_err(), "nobody asked for it meanwhile");
+}

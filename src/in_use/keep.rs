@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::{
     asks::asks,
     protect::{self, Survey},
+    replicas::{self, Replicas, Surveyed},
     shared::repository,
     shelf::Shelf,
     shown,
@@ -62,6 +63,7 @@ struct Keeper {
     asked_since: HashMap<RepositoryName, Instant>,
     /// Some repository asks since the last collection was begun.
     waits_for_collection: bool,
+    replicas: Replicas,
     known: BTreeSet<String>,
     told_silent: BTreeSet<String>,
 }
@@ -73,23 +75,31 @@ impl Keeper {
         let in_use = &connection.in_use;
         let interval = world.in_use.interval;
         let Some(reports) = repository() else { return interval };
-        if connection.standing() != Some(Standing::Managing) {
-            let asked = asked(world, name, connection);
-            in_use.is_blind(&asked, "this cluster does not manage the registry");
-            return interval;
-        }
         let Some(registry) = registry(world, name) else {
             return interval;
         };
+        replicas::known(world).await;
+        if connection.standing() != Some(Standing::Managing) {
+            let asked = asked(world, name, connection);
+            in_use.is_blind(&asked, "this cluster does not manage the registry");
+            in_use.cover_only(&[]);
+            return self.only_look(world, connection, &reports, &registry).await;
+        }
+        let (destinations, key) = (
+            replicas::destinations(world, name),
+            (connection.registry_id.clone(), connection.region().clone()),
+        );
         for repository in in_use.take_doubts() {
             if let Some(tags) = self.repositories.get_mut(&repository) {
                 tags.doubt();
             }
         }
+        // Before anything is let go of that none of them needs any more.
+        in_use.cover_only(&destinations);
         let asked = asked(world, name, connection);
         in_use.keep_only(&asked);
         self.repositories.retain(|repository, _| asked.contains(repository));
-        if asked.is_empty() {
+        if asked.is_empty() && destinations.is_empty() && !replicas::is_destination(world, &key) {
             // Reports are read for nobody; who reported is remembered in the status.
             self.shelf = Shelf::default();
             self.asked_since.clear();
@@ -97,23 +107,70 @@ impl Keeper {
             return interval;
         }
         let status = registry.status.as_ref().and_then(|status| status.in_use.as_ref());
-        let survey = match self.survey(world, connection, &reports, &registry, status).await {
+        let mut survey = match self.survey(world, connection, &reports, &registry, status).await {
             Ok(survey) => survey,
             Err(error) => {
                 tracing::warn!(registry = name, %error, "it is not known which images are in use");
-                in_use.is_blind(&asked, &format!("which images are in use is not known: {error}"));
+                let why = format!("which images are in use is not known: {error}");
+                in_use.is_blind(&asked, &why);
+                let blind = destinations.into_iter().map(|key| (key, Some(why.clone())));
+                in_use.covering(blind.collect());
                 Self::show(ctx, name, connection, None, status);
                 return again(&error, interval);
             }
         };
+        if in_use.was_surveyed(Surveyed::of(&survey)) {
+            replicas::tell_sources(world, connection);
+        }
+        let covered = self
+            .replicas
+            .unite(&destinations, &mut survey, |key| replicas::look(world, key));
         self.tell_silent(ctx, &registry, &survey, status);
         let young = self.young(world, &asked);
         let (more, failed) = self.work(world, name, connection, &asked, &young, &survey).await;
+        // Only now are the tags there that destinations need.
+        if in_use.covering(covered) {
+            replicas::tell_objects(world, name);
+        }
         Self::show(ctx, name, connection, Some(&survey), status);
         match (failed, more) {
             (Some(pause), _) => pause,
             (None, true) => Duration::ZERO,
             (None, false) => interval,
+        }
+    }
+
+    /// What is used of a registry that another cluster manages is known from its reports, for those that replicate deletions
+    /// to it.
+    async fn only_look(
+        &mut self,
+        world: &World,
+        connection: &Connection,
+        reports: &RepositoryName,
+        registry: &Registry,
+    ) -> Duration {
+        let interval = world.in_use.interval;
+        let key = (connection.registry_id.clone(), connection.region().clone());
+        let is_open = connection.standing() == Some(Standing::Observing);
+        if !is_open || !replicas::is_destination(world, &key) {
+            return interval;
+        }
+        if connection.inventory.get(reports).is_none() {
+            tracing::debug!("no cluster reports what it uses of a destination");
+            return interval;
+        }
+        let status = registry.status.as_ref().and_then(|status| status.in_use.as_ref());
+        match self.survey(world, connection, reports, registry, status).await {
+            Ok(survey) => {
+                if connection.in_use.was_surveyed(Surveyed::of(&survey)) {
+                    replicas::tell_sources(world, connection);
+                }
+                interval
+            }
+            Err(error) => {
+                tracing::warn!(%error, "it is not known which images of a destination are in use");
+                again(&error, interval)
+            }
         }
     }
 
@@ -127,7 +184,8 @@ impl Keeper {
         status: Option<&InUseStatus>,
     ) -> Result<Survey, AwsError> {
         let in_use = &connection.in_use;
-        let readings = self.shelf.read(world, connection, reports).await?;
+        let manages = connection.standing() == Some(Standing::Managing);
+        let readings = self.shelf.read(world, connection, reports, manages).await?;
         let own = in_use.report();
         let settings = registry.spec.in_use.clone().unwrap_or_default();
         let Settings {
@@ -233,6 +291,7 @@ impl Keeper {
                     if connection.in_use.keeps(repository, looked.kept) || looked.released {
                         let names = [repository.clone()].into();
                         world.hint(Hint::Names(registry.to_owned(), names));
+                        replicas::tell_objects(world, registry);
                     }
                 }
                 Err(error) => {

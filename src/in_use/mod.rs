@@ -10,6 +10,7 @@ mod keep;
 mod lister;
 mod protect;
 mod publish;
+mod replicas;
 pub(crate) mod report;
 mod shared;
 mod shelf;

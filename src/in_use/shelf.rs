@@ -33,8 +33,11 @@ impl Shelf {
         world: &World,
         connection: &Connection,
         reports: &RepositoryName,
+        manages: bool,
     ) -> Result<BTreeMap<Tag, Reading>, AwsError> {
-        self.open(world, connection, reports).await?;
+        if manages {
+            self.open(world, connection, reports).await?;
+        }
         let old = self.read.is_none_or(|read| read.elapsed() >= world.in_use.interval);
         if connection.in_use.take_news() || old {
             self.read = None;

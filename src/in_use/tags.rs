@@ -11,6 +11,7 @@ use super::{
     handle::{Kept, Protection},
     indexes::Indexes,
     protect::{self, Listing, Plan, Release, Wanted},
+    replicas,
     usage::Uses,
 };
 use crate::{
@@ -261,8 +262,10 @@ impl Look<'_> {
     }
 
     fn is_used_now(&self, tag: &Tag) -> bool {
-        tag.keeps()
-            .is_none_or(|digest| self.connection.in_use.uses(self.repository, &digest))
+        tag.keeps().is_none_or(|digest| {
+            self.connection.in_use.uses(self.repository, &digest)
+                || replicas::is_used(self.world, self.registry, self.repository, &digest)
+        })
     }
 
     /// Takes a tag off the image that it kept. False where somebody has moved it, so that it stays.

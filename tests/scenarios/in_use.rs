@@ -1,5 +1,6 @@
 //! Images in use are reported, keep a tag while they are, and lose it without being lost.
 
+mod across;
 mod hall;
 
 use std::time::Duration;

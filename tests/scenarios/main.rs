@@ -26,6 +26,7 @@ mod promotion;
 mod promotion_admission;
 mod promotion_rights;
 mod pull_secret;
+mod replication;
 mod rights;
 mod rules;
 mod storm;

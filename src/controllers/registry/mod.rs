@@ -22,7 +22,7 @@ use self::{
 use super::world::{Hint, Identity, World};
 use crate::{
     api::{
-        CLAIM_REPOSITORY, PullThroughCacheRule, Registry, Repository, RepositoryCreationTemplate,
+        CLAIM_REPOSITORY, PullThroughCacheRule, Registry, ReplicationConfig, Repository, RepositoryCreationTemplate,
         names::RepositoryName,
         registry::{ClaimStatus, EventsStatus, RegistryStatus},
         status::CommonStatus,
@@ -222,6 +222,8 @@ impl Managed for Registry {
             claim,
             events,
             in_use,
+            // Never sent from here; kept so that the status that was read equals the one that is told.
+            replication: old.replication,
         }
     }
 
@@ -407,6 +409,7 @@ async fn referrers(registry: &Registry, world: &World) -> Result<Vec<String>> {
     let mut found = referring::<Repository>(registry, world).await?;
     found.extend(referring::<PullThroughCacheRule>(registry, world).await?);
     found.extend(referring::<RepositoryCreationTemplate>(registry, world).await?);
+    found.extend(referring::<ReplicationConfig>(registry, world).await?);
     Ok(found)
 }
 

@@ -225,6 +225,7 @@ mod tests {
                 in_use: None,
                 budget: None,
                 pull: None,
+                replication: None,
                 suspend: false,
             },
         )

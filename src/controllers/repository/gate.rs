@@ -204,6 +204,7 @@ mod tests {
             in_use: None,
             budget: None,
             pull: None,
+            replication: None,
             suspend: false,
         };
         Registry::new("main", spec)

@@ -56,7 +56,8 @@ impl Registry {
         }))
     }
 
-    /// A rule with what the service knows of it, and nothing else.
+    /// A rule with what the service knows of it, and with members named `x-…`, which stand for what a later version of the
+    /// service will know.
     fn checked(&self, rule: &Value) -> Result<Value, AwsServiceError> {
         let listed = |member: &str| rule.get(member).and_then(Value::as_array);
         let targets = listed("destinations").ok_or_else(|| unsatisfied("destinations", "Member must not be null"))?;
@@ -89,6 +90,10 @@ impl Registry {
             let enabled = deletion.get("enabled").and_then(Value::as_bool);
             let enabled = enabled.ok_or_else(|| unsatisfied("enabled", "Member must not be null"))?;
             checked["deleteReplication"] = json!({ "enabled": enabled });
+        }
+        let later = rule.as_object().into_iter().flatten();
+        for (member, value) in later.filter(|(member, _)| member.starts_with("x-")) {
+            checked[member] = value.clone();
         }
         Ok(checked)
     }

@@ -1,0 +1,277 @@
+//! What to do about a registry's replication configuration. Pure.
+
+use std::{collections::BTreeSet, fmt, time::Duration};
+
+use super::{parts::Part, place::Kept};
+use crate::{
+    api::{Registry, registry::RegistryMode},
+    control::{
+        plan::{Goal, Plan, Verdict, Warning},
+        reason::Reason,
+    },
+    controllers::registry::connection::Standing,
+    document::replication::{
+        Document, Mark, Meaning,
+        compose::{Claim, Composed, Next, Wish, compose, foreign, next, ours},
+    },
+};
+
+/// How soon to look again where a hint will come when things change; the look is only a safety net.
+const HINTED: Duration = Duration::from_mins(2);
+
+/// How soon to look again where nothing is known yet.
+const SOON: Duration = Duration::from_secs(2);
+
+/// Whether an object may act on its registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Gate {
+    Open {
+        manage: bool,
+    },
+    /// Not now.
+    Closed(Verdict),
+    /// Not any more: a deletion leaves what is in AWS and lets the object go.
+    Lost(Verdict),
+}
+
+/// Decides. No tenancy: the kind is for those who administer the cluster.
+pub(crate) fn gate(wanted: &str, registry: Option<&Registry>, standing: Option<Standing>) -> Gate {
+    let Some(registry) = registry else {
+        return Gate::Lost(Verdict::Waiting {
+            reason: Reason::RegistryNotReady,
+            message: format!("Registry {wanted} does not exist"),
+            after: HINTED,
+        });
+    };
+    if registry.spec.suspend {
+        let message = format!("spec.suspend of Registry {wanted} is true: nothing in it is looked at or written");
+        return Gate::Closed(Verdict::Suspended { message });
+    }
+    match standing {
+        None => Gate::Closed(Verdict::NotYet { after: SOON }),
+        Some(Standing::NotReady(message)) => Gate::Closed(Verdict::Waiting {
+            reason: Reason::RegistryNotReady,
+            message,
+            after: HINTED,
+        }),
+        Some(Standing::ManagedElsewhere(message)) => Gate::Lost(Verdict::blocked(Reason::ManagedElsewhere, message)),
+        Some(Standing::Observing) => Gate::Open { manage: false },
+        // The Registry was just edited, and its own look is not over yet.
+        Some(Standing::Managing) if registry.spec.mode == RegistryMode::Observe => {
+            Gate::Closed(Verdict::NotYet { after: SOON })
+        }
+        Some(Standing::Managing) => Gate::Open { manage: true },
+    }
+}
+
+/// What was seen.
+#[derive(Debug)]
+pub(crate) enum Seen {
+    Shut(Gate),
+    /// It was settled as it is now, and nothing tells of a change.
+    Trusted {
+        manage: bool,
+    },
+    Open(Box<Sight>),
+}
+
+/// What was read, while nobody else here writes.
+#[derive(Debug)]
+pub(crate) struct Sight {
+    pub manage: bool,
+    /// The name of the object that looks.
+    pub name: String,
+    pub live: Document,
+    /// Which rules are on record as ours.
+    pub written: BTreeSet<Mark>,
+    /// Every object of the registry, the oldest first.
+    pub parts: Vec<Part>,
+    /// Held to the end of the reconcile.
+    pub kept: tokio::sync::OwnedMutexGuard<Kept>,
+}
+
+impl Sight {
+    pub(crate) fn composed(&self) -> Composed {
+        let claims: Vec<Claim> = self.parts.iter().map(|part| part.claim.clone()).collect();
+        compose(&claims, &foreign(&self.live, &self.written))
+    }
+
+    pub(crate) fn next(&self, composed: &Composed) -> Next {
+        next(&self.live, &self.written, &composed.rules)
+    }
+
+    /// Whether the document is to be another one.
+    pub(crate) fn is_to_be_put(&self) -> bool {
+        !self.next(&self.composed()).document.is_same(&self.live)
+    }
+
+    pub(crate) fn own(&self) -> Option<&Part> {
+        self.parts.iter().find(|part| part.name == self.name)
+    }
+
+    /// What the object has in ECR, if all that it gets is there.
+    pub(crate) fn in_force(&self) -> Option<Vec<Meaning>> {
+        let part = self.composed().parts.remove(&self.name).unwrap_or_default();
+        part.iter().all(|rule| self.live.holds(rule)).then_some(part)
+    }
+
+    /// Whether rules that were in force as their objects ask for them are not there any more.
+    pub(crate) fn is_drift(&self) -> bool {
+        let places = ours(&self.live, &self.written).into_iter();
+        let own = self
+            .live
+            .with(places.filter_map(|at| self.live.rules.get(at).cloned()).collect());
+        let mut settled = self.parts.iter().filter(|part| part.settled);
+        let is_gone = settled.any(|part| part.claim.in_force.iter().any(|rule| !own.holds(rule)));
+        // What somebody else says in the same words is not missing.
+        is_gone && !self.next(&self.composed()).missing.is_empty()
+    }
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Step {
+    /// The whole document is replaced.
+    Put(Box<Change>),
+    /// Marks of rules that are not there are taken off the record.
+    Forget(BTreeSet<Mark>),
+}
+
+/// A document in place of another.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Change {
+    pub before: Document,
+    pub next: Next,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Put(change) => {
+                let Next {
+                    missing,
+                    obsolete,
+                    document,
+                    marks,
+                } = &change.next;
+                let others = document.rules.len().saturating_sub(marks.len());
+                write!(
+                    f,
+                    "put the replication configuration: {} to add or to change, {obsolete} of ours replaced or removed, {others} of others kept",
+                    rules(missing.len())
+                )
+            }
+            Self::Forget(_) => f.write_str("record which rules are ours"),
+        }
+    }
+}
+
+fn rules(count: usize) -> String {
+    format!("{count} {}", if count == 1 { "rule" } else { "rules" })
+}
+
+pub(crate) fn plan(goal: Goal, seen: &Seen, left: impl FnOnce(&str) -> Plan<Step>) -> Plan<Step> {
+    let sight = match (seen, goal) {
+        (Seen::Shut(Gate::Lost(verdict)), Goal::Absent) => return left(&verdict.to_string()),
+        (Seen::Shut(Gate::Closed(verdict) | Gate::Lost(verdict)), _) => return Plan::verdict(verdict.clone()),
+        (Seen::Shut(Gate::Open { .. }), _) => return Plan::verdict(Verdict::NotYet { after: SOON }),
+        (Seen::Trusted { manage: true }, _) => {
+            return Plan {
+                holds: true,
+                ..Plan::verdict(Verdict::settled())
+            };
+        }
+        (Seen::Trusted { manage: false }, _) => {
+            return Plan::verdict(Verdict::Observed {
+                differences: Vec::new(),
+            });
+        }
+        (Seen::Open(sight), _) => sight,
+    };
+    let composed = sight.composed();
+    let next = sight.next(&composed);
+    match (sight.manage, goal) {
+        (false, Goal::Absent) => left("the Registry is in mode Observe"),
+        (false, Goal::Present) => observed(sight),
+        (true, _) => manage(goal, sight, &composed, next),
+    }
+}
+
+/// Compares and writes nothing: what would be missing from the document, of this object.
+fn observed(sight: &Sight) -> Plan<Step> {
+    let Some(own) = sight.own() else {
+        return Plan::verdict(Verdict::NotYet { after: SOON });
+    };
+    if let Some(refused) = own.refused.as_ref().filter(|refused| !refused.waits) {
+        return Plan::verdict(Verdict::blocked(refused.reason, refused.message.clone()));
+    }
+    let wanted = match &own.claim.wish {
+        Wish::Rules(rules) => rules.as_slice(),
+        _ => &[],
+    };
+    let missing = wanted.iter().filter(|rule| !sight.live.holds(rule)).count();
+    let differences = match missing {
+        0 => Vec::new(),
+        missing => vec![format!("{} not in ECR", rules(missing))],
+    };
+    Plan::verdict(Verdict::Observed { differences })
+}
+
+fn manage(goal: Goal, sight: &Sight, composed: &Composed, next: Next) -> Plan<Step> {
+    let part = composed.parts.get(&sight.name);
+    // What waits for its turn may be in force partly, by an earlier spec.
+    let holds = goal == Goal::Present
+        && (part.is_some_and(|rules| !rules.is_empty())
+            || sight.own().is_some_and(|own| !own.claim.in_force.is_empty()));
+    let steps = if !next.document.is_same(&sight.live) {
+        vec![Step::Put(Box::new(Change {
+            before: sight.live.clone(),
+            next,
+        }))]
+    } else if next.marks != sight.written {
+        vec![Step::Forget(next.marks)]
+    } else {
+        Vec::new()
+    };
+    Plan {
+        steps,
+        verdict: verdict(goal, sight, composed),
+        holds,
+        warnings: Vec::new(),
+    }
+}
+
+fn verdict(goal: Goal, sight: &Sight, composed: &Composed) -> Verdict {
+    if goal == Goal::Absent {
+        return Verdict::settled();
+    }
+    // It was just created, and the watch has it in a moment.
+    let Some(own) = sight.own() else {
+        return Verdict::NotYet { after: SOON };
+    };
+    match (&own.refused, composed.exceeded.get(&sight.name)) {
+        (Some(refused), _) if refused.waits => Verdict::Waiting {
+            reason: refused.reason,
+            message: refused.message.clone(),
+            after: HINTED,
+        },
+        (Some(refused), _) => Verdict::blocked(refused.reason, refused.message.clone()),
+        (None, Some(exceeded)) => Verdict::blocked(
+            Reason::Quota,
+            format!("with the rules of this object {exceeded}; its rules that are in force stay"),
+        ),
+        (None, None) => Verdict::settled(),
+    }
+}
+
+/// The object goes and what it has in ECR stays.
+pub(crate) fn left_behind(has_rules: bool, why: &str) -> Plan<Step> {
+    let mut plan = Plan::verdict(Verdict::settled());
+    if has_rules {
+        plan.warnings.push(Warning {
+            reason: "LeftBehind",
+            message: format!("The rules of this object stay in the registry's replication configuration: {why}."),
+        });
+    }
+    plan
+}
