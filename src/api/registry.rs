@@ -2,12 +2,15 @@
 
 #![allow(unreachable_pub, reason = "KubeSchema repeats the type inside a function")]
 
+pub mod documents;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, MicroTime};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::documents::{DocumentsStatus, RegistryDocuments};
 use super::{
     ecr::{Encryption, ExclusionFilter, ImageTagMutability, Tags},
     names::{AccountId, Region, RepositoryPrefix, RoleArn},
@@ -121,6 +124,12 @@ pub struct RegistrySpec {
     /// What ReplicationConfigs of the registry may do. Default: as each of its fields says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replication: Option<ReplicationLimits>,
+    #[serde(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "its own fields carry the documentation; a description here would end up on the spec"
+    )]
+    pub documents: RegistryDocuments,
 
     /// Pauses the registry: nothing in it is looked at or written, its repositories included. Default: false.
     #[serde(default)]
@@ -353,10 +362,15 @@ pub struct RegistryStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_use: Option<InUseStatus>,
 
+    /// How the registry's documents stand, each by itself. Repositories do not wait for them. Default: absent where the spec
+    /// names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub documents: Option<DocumentsStatus>,
+
     /// What the operator has to know of its own rules for replication. Default: absent until a ReplicationConfig was put.
     // Written by ReplicationConfigs, under a field manager of their own, right before they put something. The Registry's
     // own status is never to carry it: a copy that is a moment old would forget rules that are on their way.
-    #[serde(default, skip_serializing)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replication: Option<ReplicationMarks>,
 }
 

@@ -187,12 +187,16 @@ fn classify(code: &str) -> Fault {
         | "LayerInaccessibleException"
         | "PullThroughCacheRuleNotFoundException"
         | "TemplateNotFoundException"
+        | "RegistryPolicyNotFoundException"
+        | "SigningConfigurationNotFoundException"
+        | "ExclusionNotFoundException"
         | "QueueDoesNotExist"
         | "AWS.SimpleQueueService.NonExistentQueue" => Fault::NotFound,
         "RepositoryAlreadyExistsException"
         | "RepositoryNotEmptyException"
         | "PullThroughCacheRuleAlreadyExistsException"
-        | "TemplateAlreadyExistsException" => Fault::Conflict,
+        | "TemplateAlreadyExistsException"
+        | "ExclusionAlreadyExistsException" => Fault::Conflict,
         "InvalidParameterException"
         | "ValidationException"
         | "ValidationError"

@@ -6,7 +6,7 @@
 //! [`inventory`], [`batch`] and, for the images of a repository, [`catalog`] make many objects share few calls;
 //! [`listing`] does so for what a registry keeps by prefix.
 //! [`reports`] holds what clusters say that they use, and [`parking`] is the only place that can delete an image: one of
-//! our own that holds nothing.
+//! our own that holds nothing. [`documents`] reads what ECR keeps once for a registry as it comes over the [`wire`].
 
 pub(crate) mod batch;
 mod blobs;
@@ -14,6 +14,7 @@ pub(crate) mod cache_rules;
 pub(crate) mod catalog;
 pub(crate) mod client;
 pub(crate) mod connect;
+mod documents;
 pub(crate) mod error;
 mod findings;
 pub(crate) mod images;
@@ -29,4 +30,5 @@ mod replication;
 mod reports;
 pub(crate) mod sqs;
 pub(crate) mod templates;
+mod wire;
 pub(crate) mod written;

@@ -12,7 +12,7 @@ use super::Outcome;
 use crate::{
     api::{
         names::RoleArn,
-        registry::{AssumeRole, RegistryMode, RegistrySpec},
+        registry::{AssumeRole, RegistryMode, RegistrySpec, documents::RegistryDocuments},
     },
     aws::{connect, pace::Pace},
     control::gate::Gate,
@@ -195,6 +195,7 @@ async fn places(args: &Args) -> Result<(Place, Destination), String> {
             budget: None,
             pull: None,
             replication: None,
+            documents: RegistryDocuments::default(),
             events: None,
             suspend: false,
         };

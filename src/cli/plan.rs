@@ -51,7 +51,7 @@ use crate::{
             shared::{Promoting, Settings},
         },
         pull_secret::watch::Pulls,
-        registry::{self, connection::Standing},
+        registry::{self, connection::Standing, documents},
         world::{Identity, World},
     },
     events::queues::Queues,
@@ -336,6 +336,7 @@ fn context(
                     looks: mpsc::unbounded().0,
                 },
             },
+            documents: documents::shared::Shared::new().0,
         },
         client,
     })
@@ -378,7 +379,34 @@ async fn plan_registry(registry: Registry, ctx: &Context<World>) -> Planned {
         };
         connection.set_standing(standing, None);
     }
+    let planning = match planning {
+        Ok(foreseen) => with_documents(&registry, foreseen, ctx).await,
+        Err(error) => Err(error),
+    };
     Planned::new(&registry, planning)
+}
+
+/// The plan of a Registry with what there is to do about its documents.
+async fn with_documents(registry: &Registry, mut foreseen: Foreseen, ctx: &Context<World>) -> Result<Foreseen, String> {
+    let Some(connection) = ctx.world.connection(&registry.name_any()) else {
+        return Ok(foreseen);
+    };
+    let existing = Api::<Registry>::all(ctx.client.clone())
+        .get_opt(&registry.name_any())
+        .await
+        .map_err(|error| format!("the object could not be read from the cluster: {error}"))?;
+    let object = match existing {
+        Some(existing) => manifests::onto(registry, &existing)?,
+        None => registry.clone(),
+    };
+    if object.metadata.deletion_timestamp.is_some() {
+        return Ok(foreseen);
+    }
+    let (steps, verdict) = documents::foresee(&object, &connection, foreseen.plan.verdict).await;
+    foreseen.adopts &= steps.is_empty();
+    foreseen.plan.steps.extend(steps);
+    foreseen.plan.verdict = verdict;
+    Ok(foreseen)
 }
 
 /// Foresees what a promotion would do next.

@@ -49,6 +49,7 @@ use crate::{
             triggers::{self, PromotionObject},
         },
         pull_secret::watch::{PullObject, Pulls},
+        registry::documents::{self, shared::RegistryObject},
         world::{Hint, Identity, World},
     },
     events::{listener, queues::Queues},
@@ -213,6 +214,7 @@ async fn run(args: Args) -> Result<(), String> {
     let (looks, looked) = mpsc::unbounded();
     let (cache_rules, of_cache_rules) = watch::<PullThroughCacheRule>();
     let (templates, of_templates) = watch::<RepositoryCreationTemplate>();
+    let (of_documents, documents_woken) = documents::shared::Shared::new();
     let ctx = Arc::new(Context {
         client: client.clone(),
         metrics: metrics.clone(),
@@ -251,6 +253,7 @@ async fn run(args: Args) -> Result<(), String> {
             promoting,
             in_use: in_use::Shared::new(args.in_use_interval),
             prefixed: Watches { cache_rules, templates },
+            documents: of_documents,
         },
     });
     let refresh = Arc::clone(&ctx);
@@ -303,6 +306,7 @@ async fn run(args: Args) -> Result<(), String> {
         policies: counted,
         pulls: pulled,
         replications: replicated,
+        documents: documents_woken,
     };
     let finished = tokio::select! {
         finished = work(Arc::clone(&ctx), writers, hinted, shutdown) => finished,
@@ -366,6 +370,7 @@ struct Hinted {
     policies: mpsc::UnboundedReceiver<Nudge>,
     pulls: mpsc::UnboundedReceiver<PullObject>,
     replications: mpsc::UnboundedReceiver<Hint>,
+    documents: mpsc::UnboundedReceiver<RegistryObject>,
 }
 
 /// Runs the controllers until `shutdown`, then finishes the reconciles under way. False where some had to be cut off.
@@ -401,9 +406,15 @@ async fn work(
         writer: writers.registries,
     };
     let meaning = Arc::clone(&ctx);
-    let meant = hinted
-        .registries
-        .flat_map(move |hint| futures::stream::iter(doubted(&meaning, &hint, meaning.world.meant_registry(&hint))));
+    let meant = hinted.registries.flat_map(move |hint| {
+        let registries = doubted(&meaning, &hint, meaning.world.meant_registry(&hint));
+        if hint.casts_doubt() {
+            for uid in registries.iter().filter_map(|object| object.extra.uid.as_deref()) {
+                meaning.world.documents.doubt(uid);
+            }
+        }
+        futures::stream::iter(registries)
+    });
     let of_registries = spawn::run::<Registry>(Arc::clone(&ctx), watched, meant, readiness.clone(), shutdown.clone());
     let watched = Watched {
         api: Api::all(ctx.client.clone()),
@@ -515,6 +526,7 @@ async fn work(
     // Tasks of their own: no reconcile may delay the renewal of the Lease.
     let mut controllers = JoinSet::new();
     controllers.spawn(of_registries);
+    controllers.spawn(documents::run(Arc::clone(&ctx), hinted.documents, shutdown.clone()));
     controllers.spawn(of_repositories);
     controllers.spawn(of_promotions);
     controllers.spawn(of_policies);

@@ -143,6 +143,16 @@ pub(crate) trait Managed:
     /// The whole status after a reconcile; the common part is given. `seen` is absent where nothing could be read.
     fn tell(&self, common: CommonStatus, told: &Told<'_, Self>) -> Self::Status;
 
+    /// The part of the status that this loop writes, where somebody else writes another part of it.
+    fn own_part(status: &Self::Status) -> Self::Status {
+        status.clone()
+    }
+
+    /// The verdict as it is told, where what another controller says of the object bears on it.
+    fn weigh(&self, verdict: Verdict) -> Verdict {
+        verdict
+    }
+
     /// Whether steps are taken because somebody changed what was settled, rather than because the object asks for
     /// something new.
     fn is_drift(&self, seen: &Self::Observed) -> bool;
@@ -263,6 +273,10 @@ async fn run<K: Managed>(object: K, ctx: &Context<K::World>) -> (Action, Reason)
     };
     let (seen, outcome) = run.converge(&references, ctx).await;
     run.object.concluded(ctx, &references, seen.as_ref(), &outcome);
+    let outcome = match goal {
+        Goal::Present => outcome.map(|verdict| run.object.weigh(verdict)),
+        Goal::Absent => outcome,
+    };
     let told = run.report(ctx, seen.as_ref(), &outcome).await;
     let outcome = match (outcome, told) {
         (Ok(Verdict::Settled { .. }), Ok(())) if goal == Goal::Absent => {
@@ -528,7 +542,7 @@ impl<K: Managed> Run<K> {
             "apiVersion": K::api_version(&()),
             "kind": K::kind(&()),
             "metadata": { "uid": self.object.uid(), "resourceVersion": self.object.resource_version() },
-            "status": status,
+            "status": K::own_part(status),
         });
         let params = PatchParams::apply(MANAGER).force();
         let name = self.object.name_any();

@@ -10,6 +10,7 @@ pub(crate) enum Reason {
     Observed,
     Suspended,
     RegistryNotReady,
+    DocumentsPending,
     AccountMismatch,
     ManagedElsewhere,
     NotAllowed,
@@ -40,11 +41,12 @@ pub(crate) enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the reference page.
-    pub(crate) const ALL: [Self; 30] = [
+    pub(crate) const ALL: [Self; 31] = [
         Self::Settled,
         Self::Observed,
         Self::Suspended,
         Self::RegistryNotReady,
+        Self::DocumentsPending,
         Self::AccountMismatch,
         Self::ManagedElsewhere,
         Self::NotAllowed,
@@ -107,6 +109,11 @@ impl Reason {
                 "The Registry that the object names does not exist or cannot be reached.",
                 "See the conditions of the Registry; the object goes on by itself once it is ready.",
             ),
+            Self::DocumentsPending => (
+                "DocumentsPending",
+                "The registry's documents (scanning, policy, signing, settings, exclusions) are being compared with the spec, or brought to it.",
+                "See status.documents if it lasts; Repositories do not wait for it.",
+            ),
             Self::AccountMismatch => (
                 "AccountMismatch",
                 "The credentials belong to another AWS account than spec.registryId says.",
@@ -139,8 +146,8 @@ impl Reason {
             ),
             Self::Protected => (
                 "Protected",
-                "An image in the repository is in use by a cluster, and would go.",
-                "Remove the workloads that run it, set spec.deletionPolicy to Retain, or change the rules of the lifecycle policy.",
+                "An image in the repository is in use by a cluster, and would go; or statements of the registry's policy would come into force that nobody has confirmed.",
+                "Remove the workloads that run the image, set spec.deletionPolicy to Retain, or change the rules of the lifecycle policy; for a policy's scope, do what the message says.",
             ),
             Self::Immutable => (
                 "Immutable",
@@ -248,6 +255,7 @@ impl Reason {
                 | Self::Observed
                 | Self::Suspended
                 | Self::RegistryNotReady
+                | Self::DocumentsPending
                 | Self::Throttled
                 | Self::Unavailable
                 | Self::Protecting

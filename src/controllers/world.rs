@@ -21,7 +21,7 @@ use super::{
     prefixed::Watches,
     promotion::{shared::Promoting, triggers::PromotionObject},
     pull_secret::watch::Pulls,
-    registry::connection::Connection,
+    registry::{connection::Connection, documents},
     replication::place::Places,
 };
 use crate::{
@@ -120,6 +120,8 @@ pub(crate) struct World {
     pub in_use: in_use::Shared,
     /// Pull-through cache rules and creation templates.
     pub prefixed: Watches,
+    /// What is remembered of the registries' documents.
+    pub documents: documents::shared::Shared,
 }
 
 /// The labels of a namespace.

@@ -24,6 +24,8 @@ pub(crate) enum Feature {
     Repository,
     /// Lifecycle policies and their previews. A power to delete
     Lifecycle,
+    /// The registry's scanning, policy, signing, settings and exclusions. The policy is a power to grant
+    Registry,
     /// Deleting repositories, for `deletionPolicy` other than Retain
     Delete,
     /// Keeping images in use from clean-up, and the reports of what is in use
@@ -43,10 +45,11 @@ pub(crate) enum Feature {
 }
 
 impl Feature {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Read,
         Self::Repository,
         Self::Lifecycle,
+        Self::Registry,
         Self::Delete,
         Self::Protect,
         Self::Promote,
@@ -116,6 +119,23 @@ const LOOK: &[&str] = &[
     "ecr:GetRepositoryPolicy",
     "ecr:ListImages",
     "ecr:ListTagsForResource",
+];
+const LOOK_AT_REGISTRY: &[&str] = &[
+    "ecr:DescribeRegistry",
+    "ecr:GetAccountSetting",
+    "ecr:GetRegistryPolicy",
+    "ecr:GetRegistryScanningConfiguration",
+    "ecr:GetSigningConfiguration",
+    "ecr:ListPullTimeUpdateExclusions",
+];
+const KEEP_REGISTRY: &[&str] = &[
+    "ecr:DeleteRegistryPolicy",
+    "ecr:DeregisterPullTimeUpdateExclusion",
+    "ecr:PutAccountSetting",
+    "ecr:PutRegistryPolicy",
+    "ecr:PutRegistryScanningConfiguration",
+    "ecr:PutSigningConfiguration",
+    "ecr:RegisterPullTimeUpdateExclusion",
 ];
 const KEEP: &[&str] = &[
     "ecr:DeleteRepositoryPolicy",
@@ -187,8 +207,10 @@ fn statements(feature: Feature, scope: &Scope) -> Vec<Statement> {
         // The listing is of the whole registry, and knows no condition.
         Feature::Read => vec![
             allow("Look", LOOK, all()),
-            allow("LookAtRegistry", &["ecr:DescribeRegistry"], vec!["*".to_owned()]),
+            allow("LookAtRegistry", LOOK_AT_REGISTRY, vec!["*".to_owned()]),
         ],
+        // None of these knows a resource.
+        Feature::Registry => vec![allow("Registry", KEEP_REGISTRY, vec!["*".to_owned()])],
         Feature::Repository => vec![
             allow("Create", &["ecr:CreateRepository"], named()).only_if(condition(
                 "StringLike",

@@ -1,6 +1,7 @@
 //! AWS's documents: parse, compare by meaning, compose. Pure.
 
 pub(crate) mod iam;
+pub(crate) mod known;
 #[allow(
     dead_code,
     unused_imports,
@@ -9,3 +10,5 @@ pub(crate) mod iam;
 pub(crate) mod lifecycle;
 pub(crate) mod policy;
 pub(crate) mod replication;
+pub(crate) mod scanning;
+pub(crate) mod signing;

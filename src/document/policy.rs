@@ -1,4 +1,5 @@
-//! ECR repository policies: the IAM resource policy that says who else may use a repository.
+//! ECR repository policies: the IAM resource policy that says who else may use a repository; and the policy of a whole
+//! registry, which differs in that its statements name resources ([`Policy::parse_of_registry`], [`unite`]).
 //!
 //! Pure: a policy is read ([`Policy::parse`], [`Policy::from_value`]), compared by meaning (`==`), composed from a
 //! Repository's `access` ([`compose`], [`merge`]) and held to what a tenant may name ([`outside`]).
@@ -12,6 +13,7 @@ mod access;
 mod error;
 mod parse;
 mod principal;
+mod registry;
 mod tenancy;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +24,7 @@ pub(crate) use access::{Access, Grantees, SID_PREFIX, compose, merge};
 pub(crate) use error::PolicyError;
 #[cfg(test)]
 pub(crate) use principal::NamedPrincipal;
+pub(crate) use registry::{asleep, unite};
 pub(crate) use tenancy::{Allowed, outside};
 
 use principal::{Kind, Principals};
@@ -61,6 +64,8 @@ pub(crate) struct Statement {
     effect: Effect,
     principals: Principals,
     actions: Actions,
+    /// What it is about, in a registry's policy; a repository's concerns the repository.
+    resources: Option<Resources>,
     /// Operator to key to values. Neither an operator nor a key of an operator occurs twice in another case.
     condition: BTreeMap<String, BTreeMap<String, Vec<String>>>,
 }
@@ -78,6 +83,13 @@ struct Actions {
     names: Vec<String>,
 }
 
+#[derive(Clone, Debug)]
+struct Resources {
+    /// `NotResource`: all but these.
+    negated: bool,
+    names: Vec<String>,
+}
+
 /// A statement reduced to what it says: equal exactly when two statements mean the same.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Meaning<'a> {
@@ -87,6 +99,7 @@ struct Meaning<'a> {
     principals: BTreeSet<(Kind, &'a str)>,
     not_action: bool,
     actions: BTreeSet<String>,
+    resources: Option<(bool, BTreeSet<&'a str>)>,
     condition: BTreeMap<(String, String), BTreeSet<&'a str>>,
 }
 
@@ -99,7 +112,7 @@ impl Policy {
     /// error even so: it could not be written back whole.
     pub(crate) fn parse(text: &str) -> Result<Self, PolicyError> {
         let value: Value = serde_json::from_str(text).map_err(|error| PolicyError::NotJson(error.to_string()))?;
-        parse::policy(&value, parse::Origin::Stored)
+        parse::policy(&value, parse::Origin::Stored, parse::Subject::Repository)
     }
 
     /// Reads a policy as a manifest has it, and refuses what ECR or IAM would refuse, as far as the text alone tells.
@@ -107,7 +120,21 @@ impl Policy {
     /// Whether a named user or role exists is only known to ECR, which answers `Principal not found` or
     /// `Invalid repository policy provided` if not.
     pub(crate) fn from_value(value: &Value) -> Result<Self, PolicyError> {
-        let policy = parse::policy(value, parse::Origin::Declared)?;
+        let policy = parse::policy(value, parse::Origin::Declared, parse::Subject::Repository)?;
+        policy.check_length()?;
+        Ok(policy)
+    }
+
+    /// Reads a registry's policy as ECR returns it, as gently as [`Self::parse`].
+    pub(crate) fn parse_of_registry(text: &str) -> Result<Self, PolicyError> {
+        let value: Value = serde_json::from_str(text).map_err(|error| PolicyError::NotJson(error.to_string()))?;
+        parse::policy(&value, parse::Origin::Stored, parse::Subject::Registry)
+    }
+
+    /// Reads a registry's policy as a manifest has it. Each statement must have a Sid, by which it is told from those of
+    /// others.
+    pub(crate) fn from_value_for_registry(value: &Value) -> Result<Self, PolicyError> {
+        let policy = parse::policy(value, parse::Origin::Declared, parse::Subject::Registry)?;
         policy.check_length()?;
         Ok(policy)
     }
@@ -193,6 +220,10 @@ impl Statement {
                 .iter()
                 .map(|name| name.to_ascii_lowercase())
                 .collect(),
+            resources: self
+                .resources
+                .as_ref()
+                .map(|resources| (resources.negated, resources.names.iter().map(String::as_str).collect())),
             condition,
         }
     }
@@ -230,6 +261,10 @@ impl Statement {
             if self.actions.negated { "NotAction" } else { "Action" }.into(),
             one_or_many(&self.actions.names),
         );
+        if let Some(Resources { negated, names }) = &self.resources {
+            let key = if *negated { "NotResource" } else { "Resource" };
+            statement.insert(key.into(), one_or_many(names));
+        }
         if !self.condition.is_empty() {
             let condition = self.condition.iter().map(|(operator, keys)| {
                 let keys: Map<_, _> = keys

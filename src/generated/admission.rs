@@ -3,6 +3,7 @@
 
 mod documents;
 mod promotions;
+mod registry;
 mod requests;
 
 use serde_json::{Value, json};
@@ -97,6 +98,7 @@ pub(super) fn template() -> Result<String, GenerateError> {
     let policies = [
         documents::policy(),
         documents::template_policy(),
+        registry::policy(),
         promotions::policy(),
         requests::policy(),
     ];

@@ -10,6 +10,7 @@ mod converge;
 mod copy;
 mod crash;
 mod deletion;
+mod documents;
 mod drill;
 mod events;
 mod export;

@@ -3,6 +3,7 @@
 //! Its reconcile is also the rhythm of the registry: each one lists the registry, so that one listing serves all objects.
 
 pub(crate) mod connection;
+pub(crate) mod documents;
 pub(crate) mod plan;
 pub(crate) mod previews;
 
@@ -222,9 +223,22 @@ impl Managed for Registry {
             claim,
             events,
             in_use,
-            // Never sent from here; kept so that the status that was read equals the one that is told.
+            // Others write these; kept so that the status that was read equals the one that is told.
             replication: old.replication,
+            documents: old.documents,
         }
+    }
+
+    fn own_part(status: &RegistryStatus) -> RegistryStatus {
+        RegistryStatus {
+            documents: None,
+            replication: None,
+            ..status.clone()
+        }
+    }
+
+    fn weigh(&self, verdict: Verdict) -> Verdict {
+        documents::told::weigh(self, verdict)
     }
 
     fn is_drift(&self, _: &Seen) -> bool {
@@ -243,6 +257,23 @@ impl Managed for Registry {
         Some(references.interval.mul_f64(0.9 + 0.1 * fastrand::f64()))
     }
 
+    fn seen(&self, ctx: &Context<World>) {
+        let documents = &ctx.world.documents;
+        documents.wake(self);
+        let uid = self.uid().unwrap_or_default();
+        let told = self.status.as_ref().and_then(|status| status.documents.as_ref());
+        // What was told of the documents bears on whether the Registry is ready.
+        if documents.is_news(&uid, told) && told.is_some() {
+            let registry = self.name_any();
+            ctx.world.hint(Hint::Look { registry, asked: false });
+        }
+    }
+
+    fn left(uid: &str, ctx: &Context<World>) {
+        ctx.world.documents.forget(uid);
+        ctx.memory.forget(&documents::key(uid));
+    }
+
     fn concluded(&self, ctx: &Context<World>, references: &References, seen: Option<&Seen>, outcome: &Result<Verdict>) {
         let connection = &references.connection;
         if self.meta().deletion_timestamp.is_some() && matches!(outcome, Ok(Verdict::Settled { .. })) {
@@ -257,6 +288,7 @@ impl Managed for Registry {
         } else if !changed.is_empty() {
             ctx.world.hint(Hint::Names(self.name_any(), changed));
         }
+        ctx.world.documents.wake(self);
         let source = source(self, connection).filter(|_| ctx.world.elder_on_queue(self).is_none());
         ctx.world.queues.set(&self.name_any(), source);
     }

@@ -6,7 +6,7 @@ use super::connection::ClaimTags;
 use crate::{
     api::{
         CLAIM_CLUSTER_TAG, CLAIM_REPOSITORY, CLAIM_WRITER_TAG, Registry,
-        registry::{ClaimStatus, EventsStatus, InUseStatus, RegistryMode},
+        registry::{ClaimStatus, EventsStatus, InUseStatus, RegistryMode, documents::RegistryDocuments},
     },
     control::{
         plan::{Goal, Plan, Verdict, Warning},
@@ -185,6 +185,15 @@ fn removal(registry: &Registry, seen: &Seen) -> Plan<Step> {
         });
     }
     let mut plan = Plan::verdict(Verdict::settled());
+    if registry.spec.mode == RegistryMode::Manage && registry.spec.documents != RegistryDocuments::default() {
+        plan.warnings.push(Warning {
+            reason: "DocumentsKept",
+            message: format!(
+                "The registry's documents and settings stay in account {}, {} as they are.",
+                registry.spec.registry_id, registry.spec.region
+            ),
+        });
+    }
     if registry.spec.mode == RegistryMode::Manage {
         plan.warnings.push(Warning {
             reason: "ClaimKept",
@@ -226,6 +235,7 @@ mod tests {
                 budget: None,
                 pull: None,
                 replication: None,
+                documents: RegistryDocuments::default(),
                 suspend: false,
             },
         )

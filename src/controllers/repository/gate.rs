@@ -170,7 +170,7 @@ pub(crate) fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String
 mod tests {
     use super::*;
     use crate::api::{
-        registry::RegistrySpec,
+        registry::{RegistrySpec, documents::RegistryDocuments},
         repository::{RegistryRef, RepositorySpec},
     };
 
@@ -205,6 +205,7 @@ mod tests {
             budget: None,
             pull: None,
             replication: None,
+            documents: RegistryDocuments::default(),
             suspend: false,
         };
         Registry::new("main", spec)

@@ -171,6 +171,7 @@ fn allow(
         effect: Effect::Allow,
         principals,
         actions: Actions { negated: false, names },
+        resources: None,
         condition: condition.into_iter().collect(),
     }
 }

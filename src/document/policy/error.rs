@@ -93,6 +93,20 @@ pub(crate) enum Fault {
         "has {0}, which ECR refuses in a repository policy: take it out; the policy always concerns the repository it is set on"
     )]
     Resource(String),
+    /// A statement that shares a document with those of others, without a name.
+    #[error(
+        "has no Sid: give it one, by which it is told from the statements of others, such as EcrOperatorReplication"
+    )]
+    NoSid,
+    /// A name that is too long to be recorded.
+    #[error("has a Sid of more than {0} characters: shorten it")]
+    SidLength(usize),
+    /// Neither `Resource` nor `NotResource` in a registry's policy.
+    #[error("has no Resource: say what it is about, for instance \"arn:aws:ecr:eu-west-1:111122223333:repository/*\"")]
+    NoResource,
+    /// Both of them.
+    #[error("has Resource and NotResource: keep one of them")]
+    BothResources,
     /// The Sid is not text.
     #[error("has a Sid that is not text: put it in quotes, or leave it out")]
     Sid,

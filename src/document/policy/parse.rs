@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::error::{Fault, Place, PolicyError};
 use super::principal::{Kind, NamedPrincipal, Principals, has_wildcard, named};
-use super::{Actions, Effect, Policy, Statement, Version};
+use super::{Actions, Effect, Policy, Resources, Statement, Version};
 
 /// Where a document comes from, which decides how strictly it is taken.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -17,7 +17,19 @@ pub(super) enum Origin {
     Declared,
 }
 
-pub(super) fn policy(value: &Value, origin: Origin) -> Result<Policy, PolicyError> {
+/// What a policy is set on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// Its statements name no resource.
+    Repository,
+    /// Its statements name repositories, and share the document with those of others.
+    Registry,
+}
+
+/// The longest Sid of a statement that shares a registry's policy: it is recorded in a status.
+const SID: usize = 128;
+
+pub(super) fn policy(value: &Value, origin: Origin, subject: Subject) -> Result<Policy, PolicyError> {
     let document = value.as_object().ok_or(PolicyError::NotAnObject)?;
     if let Some(key) = document
         .keys()
@@ -44,7 +56,7 @@ pub(super) fn policy(value: &Value, origin: Origin) -> Result<Policy, PolicyErro
         return Err(PolicyError::EmptyStatement);
     }
     let statements = statements.iter().zip(1..).map(|(value, number)| {
-        statement(value, origin).map_err(|fault| {
+        statement(value, origin, subject).map_err(|fault| {
             let sid = value
                 .get("Sid")
                 .and_then(Value::as_str)
@@ -82,11 +94,12 @@ fn unique_sids(statements: &[Statement]) -> Result<(), PolicyError> {
     Ok(())
 }
 
-fn statement(value: &Value, origin: Origin) -> Result<Statement, Fault> {
+fn statement(value: &Value, origin: Origin, subject: Subject) -> Result<Statement, Fault> {
     let object = value.as_object().ok_or(Fault::NotAnObject)?;
     for key in object.keys() {
         match key.as_str() {
             "Sid" | "Effect" | "Principal" | "NotPrincipal" | "Action" | "NotAction" | "Condition" => {}
+            "Resource" | "NotResource" if subject == Subject::Registry => {}
             "Resource" | "NotResource" => return Err(Fault::Resource(key.clone())),
             _ => return Err(Fault::UnknownKey(key.clone())),
         }
@@ -97,8 +110,21 @@ fn statement(value: &Value, origin: Origin) -> Result<Statement, Fault> {
         Some(Value::String(effect)) if effect == "Deny" => Effect::Deny,
         Some(other) => return Err(Fault::Effect(other.to_string())),
     };
+    let sid = sid(object, origin)?;
+    if (origin, subject) == (Origin::Declared, Subject::Registry) {
+        match &sid {
+            None => return Err(Fault::NoSid),
+            Some(sid) if sid.len() > SID => return Err(Fault::SidLength(SID)),
+            Some(_) => {}
+        }
+    }
+    let resources = match subject {
+        Subject::Repository => None,
+        Subject::Registry => resources(object, origin)?,
+    };
     Ok(Statement {
-        sid: sid(object, origin)?,
+        sid,
+        resources,
         effect,
         principals: principals(object, origin)?,
         actions: actions(object)?,
@@ -173,6 +199,19 @@ fn actions(object: &Map<String, Value>) -> Result<Actions, Fault> {
         Some(name) => Err(Fault::ActionForm(name.clone())),
         None => Ok(Actions { negated, names }),
     }
+}
+
+/// ECR refuses a statement without any; one that it has nevertheless says what it says.
+fn resources(object: &Map<String, Value>, origin: Origin) -> Result<Option<Resources>, Fault> {
+    let (negated, key, value) = match (object.get("Resource"), object.get("NotResource")) {
+        (None, None) if origin == Origin::Stored => return Ok(None),
+        (None, None) => return Err(Fault::NoResource),
+        (Some(_), Some(_)) => return Err(Fault::BothResources),
+        (Some(value), None) => (false, "Resource", value),
+        (None, Some(value)) => (true, "NotResource", value),
+    };
+    let names = texts(value, key)?;
+    Ok(Some(Resources { negated, names }))
 }
 
 /// `*` or `service:Action`, where the action may be a pattern ("IAM JSON policy elements: Action").

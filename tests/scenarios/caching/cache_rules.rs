@@ -572,6 +572,6 @@ fn bad_rules_are_refused_with_the_sentence_that_names_the_field() -> Result<()> 
                 json!({ "upstreamRegistryUrl": "public.ecr.aws" }),
             ))
             .await?;
-        takes_example(&scene, "08-pull-through-cache").await
+        takes_example(&scene, "11-pull-through-cache").await
     })
 }

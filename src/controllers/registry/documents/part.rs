@@ -1,0 +1,192 @@
+//! The parts of a Registry's spec that are documents or settings of the registry, each for itself.
+
+use std::{collections::BTreeSet, fmt};
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    api::registry::{
+        RegistrySpec,
+        documents::{RegistryPolicy, Scanning as ScanningSpec, Signing as SigningSpec},
+    },
+    document::{
+        policy::Policy,
+        scanning::{Filter, Scanning},
+        signing::{Signing, SigningRule},
+    },
+};
+
+/// One document or setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Part {
+    Scanning,
+    Policy,
+    Signing,
+    BlobMounting,
+    BasicScanTypeVersion,
+    RegistryPolicyScope,
+    Exclusions,
+}
+
+/// What is wanted of a part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    Scanning(Scanning),
+    /// The statements of ours, in a policy of their own; `None`: none.
+    Policy(Option<Policy>),
+    Signing(Signing),
+    /// A setting that is a value.
+    Setting(&'static str),
+    /// Scope V2, and whether it may wake statements.
+    Scope {
+        confirmed: bool,
+    },
+    Exclusions(BTreeSet<String>),
+}
+
+impl Part {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Scanning,
+        Self::Policy,
+        Self::Signing,
+        Self::BlobMounting,
+        Self::BasicScanTypeVersion,
+        Self::RegistryPolicyScope,
+        Self::Exclusions,
+    ];
+
+    /// Its field in the spec.
+    pub(crate) const fn field(self) -> &'static str {
+        match self {
+            Self::Scanning => "scanning",
+            Self::Policy => "policy",
+            Self::Signing => "signing",
+            Self::BlobMounting => "settings.blobMounting",
+            Self::BasicScanTypeVersion => "settings.basicScanTypeVersion",
+            Self::RegistryPolicyScope => "settings.registryPolicyScope",
+            Self::Exclusions => "pullTimeUpdateExclusions",
+        }
+    }
+
+    /// The account setting behind it, as ECR names it.
+    pub(crate) const fn setting(self) -> Option<&'static str> {
+        match self {
+            Self::BlobMounting => Some("BLOB_MOUNTING"),
+            Self::BasicScanTypeVersion => Some("BASIC_SCAN_TYPE_VERSION"),
+            Self::RegistryPolicyScope => Some("REGISTRY_POLICY_SCOPE"),
+            Self::Scanning | Self::Policy | Self::Signing | Self::Exclusions => None,
+        }
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.field())
+    }
+}
+
+/// What the spec wants of a part; `None` where it does not name it. An error says what is wrong with it.
+pub(crate) fn wish(spec: &RegistrySpec, part: Part) -> Option<Result<Wish, String>> {
+    let documents = &spec.documents;
+    let settings = documents.settings.as_ref();
+    Some(Ok(match part {
+        Part::Scanning => Wish::Scanning(scanning(documents.scanning.as_ref()?)),
+        Part::Policy => return Some(policy(documents.policy.as_ref()?)),
+        Part::Signing => Wish::Signing(signing(documents.signing.as_ref()?)),
+        Part::BlobMounting => Wish::Setting(settings?.blob_mounting?.as_str()),
+        Part::BasicScanTypeVersion => {
+            settings?.basic_scan_type_version?;
+            Wish::Setting("AWS_NATIVE")
+        }
+        Part::RegistryPolicyScope => {
+            settings?.registry_policy_scope?;
+            Wish::Scope {
+                confirmed: settings?.confirm_registry_policy_scope.is_some(),
+            }
+        }
+        Part::Exclusions => Wish::Exclusions(
+            documents
+                .pull_time_update_exclusions
+                .as_ref()?
+                .iter()
+                .cloned()
+                .collect(),
+        ),
+    }))
+}
+
+/// A digest of what is wanted of a part, and of whether it may be written. It must not change with a new version of the
+/// operator unless the meaning does: every document would be read at once.
+pub(crate) fn hash(part: Part, wish: &Result<Wish, String>, manage: bool) -> String {
+    let rule = |filters: &BTreeSet<Filter>| -> Value {
+        filters
+            .iter()
+            .map(|filter| json!([filter.filter, filter.filter_type]))
+            .collect()
+    };
+    let meaning = match wish {
+        Err(why) => json!(["invalid", why]),
+        Ok(Wish::Scanning(scanning)) => {
+            let rules = scanning.rules.iter();
+            let rules: Value = rules
+                .map(|(frequency, filters)| json!([frequency, rule(filters)]))
+                .collect();
+            json!([scanning.scan_type, rules])
+        }
+        Ok(Wish::Policy(policy)) => json!(policy.as_ref().map(Policy::to_text)),
+        Ok(Wish::Signing(signing)) => {
+            let rules = signing.rules.iter();
+            rules.map(|of| json!([of.profile, rule(&of.filters)])).collect()
+        }
+        Ok(Wish::Setting(value)) => json!(value),
+        Ok(Wish::Scope { confirmed }) => json!(["V2", confirmed]),
+        Ok(Wish::Exclusions(principals)) => json!(principals),
+    };
+    let whole = json!([1, part.field(), manage, meaning]);
+    let mut hash = String::with_capacity(32);
+    for byte in Sha256::digest(whole.to_string()).iter().take(16) {
+        use fmt::Write as _;
+        // Writing to a String cannot fail.
+        let _ = write!(hash, "{byte:02x}");
+    }
+    hash
+}
+
+fn scanning(spec: &ScanningSpec) -> Scanning {
+    let filter = |filter: &crate::api::registry::documents::ScanningFilter| Filter {
+        filter: filter.filter.clone(),
+        filter_type: "WILDCARD".into(),
+    };
+    let rules = spec.rules.iter().map(|rule| {
+        (
+            rule.scan_frequency.as_str().to_owned(),
+            rule.repository_filters.iter().map(filter).collect(),
+        )
+    });
+    Scanning {
+        scan_type: spec.scan_type.as_str().to_owned(),
+        rules: rules.collect(),
+    }
+}
+
+fn signing(spec: &SigningSpec) -> Signing {
+    let filter = |filter: &crate::api::registry::documents::SigningFilter| Filter {
+        filter: filter.filter.clone(),
+        filter_type: "WILDCARD_MATCH".into(),
+    };
+    let rules = spec.rules.iter().map(|rule| SigningRule {
+        profile: rule.signing_profile_arn.clone(),
+        filters: rule.repository_filters.iter().flatten().map(filter).collect(),
+    });
+    Signing { rules: rules.collect() }
+}
+
+fn policy(spec: &RegistryPolicy) -> Result<Wish, String> {
+    let Some(document) = &spec.document else {
+        return Ok(Wish::Policy(None));
+    };
+    Policy::from_value_for_registry(&Value::Object(document.clone()))
+        .map(|policy| Wish::Policy(Some(policy)))
+        .map_err(|error| error.to_string())
+}
