@@ -102,18 +102,18 @@ impl Hall {
     /// A Registry here that only observes that of a part, with the rights that the guide gives for that.
     pub(super) async fn observe(&self, part: &Part) -> Result<()> {
         let scene = &part.scene;
+        let looks = bed::rights(&scene.account, REGION, OWNER, &["read"])?;
+        let mut statements = looks["Statement"].as_array().cloned().context("no statements")?;
         let guide = std::fs::read_to_string(bed::root().join("docs/guides/iam.md"))?;
-        let least = guide
+        let reports = guide
             .split("```json\n")
             .filter_map(|rest| rest.split("```").next())
-            .filter(|block| block.contains("\"Look\"") || block.contains("\"Report\""));
-        let mut statements = Vec::new();
-        for block in least {
-            let block = block.replace("111122223333", &scene.account);
-            let policy: Value = serde_json::from_str(&block)?;
-            statements.extend(policy["Statement"].as_array().cloned().unwrap_or_default());
-        }
-        ensure!(statements.len() == 2, "{statements:?}");
+            .find(|block| block.contains("\"Report\""));
+        let reports = reports
+            .context("no rights to report")?
+            .replace("111122223333", &scene.account);
+        let policy: Value = serde_json::from_str(&reports)?;
+        statements.extend(policy["Statement"].as_array().cloned().unwrap_or_default());
         let trust = json!({ "Version": "2012-10-17", "Statement": [{
             "Effect": "Allow", "Principal": { "AWS": "100000000000" }, "Action": "sts:AssumeRole" }]});
         let policy = Policy::Document(json!({ "Version": "2012-10-17", "Statement": statements }));
