@@ -170,6 +170,12 @@ fn without_the_right_to_secrets_the_object_says_which_and_its_deletion_is_not_st
             .install_chart(&bed::root().join("charts/ecr-operator"), &json!({ "ownerId": OWNER }))
             .await?;
         let cluster = Box::leak(Box::new(cluster));
+        let account = format!("system:serviceaccount:{}:{}", bed::NAMESPACE, bed::SERVICE_ACCOUNT);
+        for resource in ["secrets", "serviceaccounts"] {
+            let review = ["auth", "can-i", "get", resource, "-n", "default", "--as", &account];
+            let answer = cluster.kubectl(&review).await?;
+            ensure!(answer.stdout.trim() == "no", "{resource}: {}", answer.stdout);
+        }
         let operator = stage.rare_operator("pull-norights", cluster).await?;
         let scene = hall::scene_on(stage, cluster, "pull-norights").await?;
         scene.apply(&hall::pull_secret(&scene, "pull", json!({}))).await?;
