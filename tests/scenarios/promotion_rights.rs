@@ -475,7 +475,7 @@ fn the_policies_fit_the_kinds_they_are_for() -> Result<()> {
             // Other scenarios have policies of their own.
             let name = |policy: &Value| policy["metadata"]["name"].as_str().map(str::to_owned);
             policies.retain(|policy| name(policy).is_some_and(|name| name.ends_with(".ecr-operator.dev")));
-            ensure!(policies.len() == 4, "{} policies", policies.len());
+            ensure!(policies.len() == 5, "{} policies", policies.len());
             for policy in policies {
                 let name = &policy["metadata"]["name"];
                 let checking = &policy["status"]["typeChecking"];
