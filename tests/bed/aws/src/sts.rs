@@ -56,7 +56,10 @@ pub(crate) async fn call(
 fn check_form(request: &AwsRequest) -> Result<(), AwsServiceError> {
     let given = |name: &str| request.query_params.get(name).map(String::as_str);
     let is_name = |text: &str| {
-        (2..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+=,.@-".contains(&b))
+        (2..=64).contains(&text.len())
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"_+=,.@-".contains(&b))
     };
     for name in ["RoleSessionName", "SourceIdentity"] {
         if given(name).is_some_and(|text| !is_name(text)) {

@@ -319,6 +319,8 @@ async fn tokens_last_as_long_as_was_set_for_their_account() {
         tries += 1;
         assert!(tries < 100, "the token does not expire");
     }
-    bed.control("PUT", "/tokens", json!({ "account": ACCOUNT })).await.unwrap();
+    bed.control("PUT", "/tokens", json!({ "account": ACCOUNT }))
+        .await
+        .unwrap();
     assert!(lasts(ecr.get_authorization_token().send().await.unwrap()) > 11 * 3_600);
 }

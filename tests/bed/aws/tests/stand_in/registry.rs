@@ -281,9 +281,14 @@ async fn pull_through_rules_are_checked_and_kept() {
         .send()
         .await;
     assert_eq!(code(missing), "PullThroughCacheRuleNotFoundException");
-    let validate = || ecr.validate_pull_through_cache_rule().ecr_repository_prefix("quay").send();
+    let validate = || {
+        ecr.validate_pull_through_cache_rule()
+            .ecr_repository_prefix("quay")
+            .send()
+    };
     assert!(validate().await.unwrap().is_valid());
-    let upstream = |failure: Value| json!({ "account": ACCOUNT, "region": REGION, "prefix": "quay", "failure": failure });
+    let upstream =
+        |failure: Value| json!({ "account": ACCOUNT, "region": REGION, "prefix": "quay", "failure": failure });
     bed.control("PUT", "/upstream", upstream(json!("no such host")))
         .await
         .unwrap();

@@ -168,9 +168,18 @@ async fn sessions_have_names_and_policies_within_limits() {
     let bed = Bed::start().await;
     let caller = bed.principal(ACCOUNT, "role", "operator", may_assume()).await;
     let target = role(&bed, trust("arn:aws:iam::111122223333:root", None)).await;
-    let call = |name: &str| bed.sts(&caller).assume_role().role_arn(&target.arn).role_session_name(name);
+    let call = |name: &str| {
+        bed.sts(&caller)
+            .assume_role()
+            .role_arn(&target.arn)
+            .role_session_name(name)
+    };
     for name in ["a", "a/b", "a b", &"a".repeat(65)] {
-        assert_eq!(crate::bed::refused(call(name).send().await).0, "ValidationError", "{name}");
+        assert_eq!(
+            crate::bed::refused(call(name).send().await).0,
+            "ValidationError",
+            "{name}"
+        );
     }
     assert!(call("team-a@web=0").send().await.is_ok());
     let long = json!({ "Version": "2012-10-17", "Statement": [{
