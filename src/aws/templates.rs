@@ -1,22 +1,11 @@
 //! What ECR is asked about repository creation templates. One function an operation.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::collections::BTreeMap;
 
 use aws_sdk_ecr::types::{
     EncryptionConfigurationForRepositoryCreationTemplate, EncryptionType, ImageTagMutability, RctAppliedFor,
     RepositoryCreationTemplate,
 };
-use aws_smithy_runtime_api::{
-    box_error::BoxError,
-    client::{
-        interceptors::{Intercept, context::AfterDeserializationInterceptorContextRef, dyn_dispatch_hint},
-        runtime_components::RuntimeComponents,
-    },
-};
-use aws_smithy_types::config_bag::ConfigBag;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -25,6 +14,7 @@ use super::{
     client::{Ecr, PAGE, call, filters, tags, unbuildable},
     error::AwsError,
     record::{Mutability, StoredEncryption},
+    wire::Wire,
 };
 
 /// A template as ECR has it.
@@ -105,16 +95,16 @@ impl Ecr {
         let mut templates = Vec::new();
         let mut token = None;
         loop {
-            let raw = Raw::default();
+            let wire = Wire::default();
             let request = self
                 .client
                 .describe_repository_creation_templates()
                 .max_results(PAGE)
                 .set_next_token(token)
                 .customize()
-                .interceptor(raw.clone());
+                .interceptor(wire.clone());
             let page = call!(self, read "DescribeRepositoryCreationTemplates", request)?;
-            let read = read_all(page.repository_creation_templates.unwrap_or_default(), &raw)?;
+            let read = read_all(page.repository_creation_templates.unwrap_or_default(), &wire)?;
             templates.extend(
                 read.into_iter()
                     .map(|template| (template.terms.prefix.clone(), template)),
@@ -128,16 +118,16 @@ impl Ecr {
 
     /// The template of a prefix as ECR has it now.
     pub(crate) async fn template(&self, prefix: &str) -> Result<Option<CreationTemplate>, AwsError> {
-        let raw = Raw::default();
+        let wire = Wire::default();
         let request = self
             .client
             .describe_repository_creation_templates()
             .prefixes(prefix)
             .customize()
-            .interceptor(raw.clone());
+            .interceptor(wire.clone());
         match call!(self, read "DescribeRepositoryCreationTemplates", request) {
             Ok(answer) => {
-                let read = read_all(answer.repository_creation_templates.unwrap_or_default(), &raw)?;
+                let read = read_all(answer.repository_creation_templates.unwrap_or_default(), &wire)?;
                 Ok(read.into_iter().next())
             }
             // No such error is documented; the other operations have it.
@@ -204,9 +194,9 @@ fn encryption(
 }
 
 /// The templates of an answer, with what of it is not known.
-fn read_all(templates: Vec<RepositoryCreationTemplate>, raw: &Raw) -> Result<Vec<CreationTemplate>, AwsError> {
+fn read_all(templates: Vec<RepositoryCreationTemplate>, wire: &Wire) -> Result<Vec<CreationTemplate>, AwsError> {
     const OPERATION: &str = "DescribeRepositoryCreationTemplates";
-    let unknown = raw.unknown().ok_or_else(|| AwsError::incomplete(OPERATION, "JSON"))?;
+    let unknown = unknown_of_each(wire, OPERATION)?;
     if unknown.len() != templates.len() {
         return Err(AwsError::incomplete(OPERATION, "a template"));
     }
@@ -262,37 +252,12 @@ fn read(operation: &'static str, template: RepositoryCreationTemplate) -> Result
     })
 }
 
-/// Keeps an answer as it came: what the SDK does not know, it drops.
-#[derive(Clone, Debug, Default)]
-struct Raw(Arc<Mutex<Option<Vec<u8>>>>);
-
-#[dyn_dispatch_hint]
-impl Intercept for Raw {
-    fn name(&self) -> &'static str {
-        "raw answer"
-    }
-
-    fn read_after_deserialization(
-        &self,
-        context: &AfterDeserializationInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let body = context.response().body().bytes().map(<[u8]>::to_vec);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = body;
-        Ok(())
-    }
-}
-
-impl Raw {
-    /// What is not known of each template of the answer, in its order.
-    fn unknown(&self) -> Option<Vec<Vec<String>>> {
-        let body = self.0.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        let answer: Value = serde_json::from_slice(&body).ok()?;
-        match answer.get("repositoryCreationTemplates") {
-            None | Some(Value::Null) => Some(Vec::new()),
-            Some(templates) => Some(templates.as_array()?.iter().map(unknown).collect()),
-        }
+/// What is not known of each template of the answer, in its order.
+fn unknown_of_each(wire: &Wire, operation: &'static str) -> Result<Vec<Vec<String>>, AwsError> {
+    match wire.answer(operation)?.get("repositoryCreationTemplates") {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(templates)) => Ok(templates.iter().map(unknown).collect()),
+        Some(_) => Err(AwsError::incomplete(operation, "a list of templates")),
     }
 }
 

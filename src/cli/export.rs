@@ -1,6 +1,7 @@
 //! `ecr-operator export --registry NAME`
 
 mod compose;
+mod once;
 
 use std::{io::IsTerminal as _, process::ExitCode};
 
@@ -9,7 +10,10 @@ use indicatif::{ProgressBar, ProgressDrawTarget};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 
-use self::compose::{Exported, Found};
+use self::{
+    compose::{Exported, Found},
+    once::Once,
+};
 use super::{
     Outcome,
     way::{Rights, Way},
@@ -26,8 +30,8 @@ const AT_ONCE: usize = 8;
 /// The names below which repositories are the operator's own.
 const OWN: &str = "ecr-operator/";
 
-/// Prints manifests for what a registry holds: its repositories and their lifecycle policies. They take over what is there
-/// as it is: applying them changes nothing in ECR but the tag that says whose each repository is, and deleting them again
+/// Prints manifests for what a registry holds: its repositories and their lifecycle policies, and what it has once, which are
+/// pull-through cache rules, creation templates and rules for replication. They take over what is there as it is: applying them changes nothing in ECR but the tag that says whose each repository is, and deleting them again
 /// leaves everything there. What cannot be said in a manifest is left out, which means not managed, and a comment says so.
 /// Repositories that an installation of the operator manages already are left out too. Needs read rights only, and no running
 /// operator.
@@ -41,7 +45,7 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "NAME")]
     namespace: Option<String>,
 
-    /// Only repositories whose names begin with this, compared by path segment.
+    /// Only repositories whose names begin with this, compared by path segment, and nothing of what the registry has once.
     #[arg(long, value_name = "PREFIX", default_value = "")]
     prefix: String,
 
@@ -53,7 +57,7 @@ pub(super) fn main(args: &Args) -> Outcome {
     let exported = super::block_on(export(args))?;
     let text = exported.text().map_err(|error| error.to_string())?;
     super::print(&text)?;
-    for remark in &exported.remarks {
+    for remark in exported.remarks.iter().chain(&exported.incomplete()) {
         use std::io::Write as _;
         // Whoever does not hear it finds it in the manifests, too, or is told by the operator.
         let _ = writeln!(std::io::stderr(), "note: {remark}");
@@ -96,7 +100,24 @@ async fn export(args: &Args) -> Result<Exported, String> {
     let mut found: Vec<Found> = stream::iter(reads).buffer_unordered(AT_ONCE).try_collect().await?;
     bar.finish_and_clear();
     found.sort_by(|a, b| a.record.name.cmp(&b.record.name));
-    Ok(compose::compose(found, &way.registry, &namespace, labels.as_ref()))
+    let exported = compose::compose(found, &way.registry, &namespace, labels.as_ref());
+    if !args.prefix.is_empty() {
+        return Ok(exported);
+    }
+    let once = read_once(&way)
+        .await
+        .map_err(|error| format!("what Registry {} has once could not be read: {error}", args.registry))?;
+    Ok(exported.with(once::compose(&once, &way.registry)))
+}
+
+async fn read_once(way: &Way) -> Result<Once, AwsError> {
+    let cache_rules = way.ecr.list_cache_rules().await?;
+    let templates = way.ecr.list_templates().await?;
+    Ok(Once {
+        cache_rules: cache_rules.into_iter().map(|(_, rule)| rule).collect(),
+        templates: templates.into_iter().map(|(_, template)| template).collect(),
+        replication: way.ecr.replication().await?,
+    })
 }
 
 /// Whether the name is below the prefix; an empty prefix holds all.

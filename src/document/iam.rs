@@ -121,7 +121,9 @@ const LOOK: &[&str] = &[
     "ecr:ListTagsForResource",
 ];
 const LOOK_AT_REGISTRY: &[&str] = &[
+    "ecr:DescribePullThroughCacheRules",
     "ecr:DescribeRegistry",
+    "ecr:DescribeRepositoryCreationTemplates",
     "ecr:GetAccountSetting",
     "ecr:GetRegistryPolicy",
     "ecr:GetRegistryScanningConfiguration",

@@ -7,7 +7,8 @@ use aws_sdk_ecr::{
     Client,
     types::{
         ImageScanningConfiguration, ImageTagMutability, ImageTagMutabilityExclusionFilter,
-        ImageTagMutabilityExclusionFilterType, Tag,
+        ImageTagMutabilityExclusionFilterType, RctAppliedFor, ReplicationConfiguration, ReplicationDestination,
+        ReplicationRule, Tag,
     },
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -16,17 +17,15 @@ use serde_json::{Value, json};
 use crate::{
     lifecycle_cli::with_rights,
     plan::plan,
-    support::{REGION, Scene, object, run},
+    support::{OWNER, REGION, Scene, object, run},
 };
 
 /// How many calls are made at once where many repositories are needed.
 const AT_ONCE: usize = 16;
 
-fn reads(account: &str) -> Value {
-    json!({ "Version": "2012-10-17", "Statement": [{
-        "Effect": "Allow",
-        "Action": ["ecr:DescribeRepositories", "ecr:ListTagsForResource", "ecr:GetRepositoryPolicy", "ecr:GetLifecyclePolicy"],
-        "Resource": format!("arn:aws:ecr:{REGION}:{account}:repository/*") }]})
+/// The rights of somebody who may read.
+fn reads(account: &str) -> Result<Value> {
+    bed::rights(account, REGION, OWNER, &["read"])
 }
 
 fn cleanup(count: u32) -> String {
@@ -103,11 +102,37 @@ async fn filled(scene: &Scene, repositories: usize) -> Result<()> {
     stream::iter(fills).buffer_unordered(AT_ONCE).try_collect().await
 }
 
+/// What a registry has once: a pull-through cache rule, a creation template, and a rule for replication.
+async fn filled_once(scene: &Scene) -> Result<()> {
+    let ecr = scene.ecr().await?;
+    ecr.create_pull_through_cache_rule()
+        .ecr_repository_prefix(&scene.name)
+        .upstream_registry_url("quay.io")
+        .send()
+        .await?;
+    ecr.create_repository_creation_template()
+        .prefix(&scene.name)
+        .applied_for(RctAppliedFor::PullThroughCache)
+        .image_tag_mutability(ImageTagMutability::Immutable)
+        .lifecycle_policy(cleanup(7))
+        .send()
+        .await?;
+    let there = ReplicationDestination::builder()
+        .region("us-east-1")
+        .registry_id(&scene.account)
+        .build()?;
+    let rule = ReplicationRule::builder().destinations(there).build()?;
+    let document = ReplicationConfiguration::builder().rules(rule).build()?;
+    let put = ecr.put_replication_configuration().replication_configuration(document);
+    put.send().await?;
+    Ok(())
+}
+
 /// Exports the registry with rights to read only.
 async fn export(scene: &Scene) -> Result<(Vec<Value>, String)> {
     let output = with_rights(
         scene,
-        reads(&scene.account),
+        reads(&scene.account)?,
         &["export", "--registry", &scene.name, "--namespace", &scene.name],
     )
     .await?;
@@ -169,8 +194,12 @@ async fn described(scene: &Scene) -> Result<BTreeMap<String, Vec<String>>> {
 fn what_is_exported_takes_over_what_is_there_and_changes_nothing_of_it() -> Result<()> {
     run(async |stage| {
         let scene = stage.scene("export").await?;
+        scene
+            .rights(&[bed::MANAGES, &["caching", "replicate"]].concat())
+            .await?;
         scene.registry(json!({})).await?;
         filled(&scene, 12).await?;
+        filled_once(&scene).await?;
         let before = described(&scene).await?;
         ensure!(before.len() == 12, "{before:?}");
         let (manifests, notes) = export(&scene).await?;
@@ -195,6 +224,14 @@ fn what_is_exported_takes_over_what_is_there_and_changes_nothing_of_it() -> Resu
             "those that do the same are one: {manifests:?}"
         );
 
+        let mut planned = manifests.clone();
+        planned.push(without_role(&scene)?);
+        let (code, text) = plan(&scene, &planned, &[]).await?;
+        ensure!(
+            code == 0 && text.contains(" 0 to change, 14 to take over"),
+            "{code}: {text}"
+        );
+
         stage.aws.reset_calls(&scene.account, REGION).await?;
         for manifest in &manifests {
             scene.apply(manifest).await?;
@@ -210,13 +247,23 @@ fn what_is_exported_takes_over_what_is_there_and_changes_nothing_of_it() -> Resu
             let name = policy["metadata"]["name"].as_str().context("no name")?;
             scene.reason("lifecyclepolicy", name, "Settled").await?;
         }
+        for kind in [
+            "pullthroughcacherule",
+            "repositorycreationtemplate",
+            "replicationconfig",
+        ] {
+            scene.reason(kind, "export", "Settled").await?;
+        }
         ensure!(described(&scene).await? == before);
         let calls = scene.operators_calls().await?;
         ensure!(calls.get("TagResource") == Some(&12), "{calls:?}");
         ensure!(scene.operators_writes().await? == 12, "nothing but the tags: {calls:?}");
 
         let (again, notes) = export(&scene).await?;
-        ensure!(again.is_empty(), "{again:?}");
+        ensure!(
+            again.iter().all(|manifest| manifest["kind"] != "Repository"),
+            "{again:?}"
+        );
         ensure!(notes.contains("12 repositories are managed already"), "{notes}");
         Ok(())
     })
@@ -255,7 +302,7 @@ fn what_would_be_refused_is_told_and_a_registry_that_cannot_be_read_is_an_error(
         );
 
         let arguments = ["export", "--registry", &scene.name];
-        let mut rights = reads(&scene.account);
+        let mut rights = reads(&scene.account)?;
         rights["Statement"][0]["Action"] = json!(["ecr:DescribeRepositories", "ecr:ListTagsForResource"]);
         let output = with_rights(&scene, rights, &arguments).await?;
         ensure!(
@@ -268,7 +315,7 @@ fn what_would_be_refused_is_told_and_a_registry_that_cannot_be_read_is_an_error(
             "{}",
             output.stderr
         );
-        let output = with_rights(&scene, reads(&scene.account), &["export", "--registry", "nowhere"]).await?;
+        let output = with_rights(&scene, reads(&scene.account)?, &["export", "--registry", "nowhere"]).await?;
         ensure!(
             output.stderr.contains("Registry nowhere does not exist"),
             "{}",

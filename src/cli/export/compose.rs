@@ -50,12 +50,12 @@ pub(super) struct Exported {
     pub remarks: Vec<String>,
 }
 
-struct Manifest {
-    object: Value,
+pub(super) struct Manifest {
+    pub object: Value,
     /// What is to be known of it.
     remark: Option<&'static str>,
     /// What is left out, and why.
-    left_out: Vec<String>,
+    pub left_out: Vec<String>,
 }
 
 /// Composes the manifests. `labels` are those of the namespace, `None` where it does not exist.
@@ -113,15 +113,6 @@ pub(super) fn compose(
     }
     let repositories = manifests.len();
     manifests.extend(cleanups.manifests(namespace));
-    let incomplete = manifests
-        .iter()
-        .filter(|manifest| !manifest.left_out.is_empty())
-        .count();
-    if incomplete > 0 {
-        remarks.push(format!(
-            "something is left out of {incomplete} manifests; the comments above them say what"
-        ));
-    }
     Exported {
         heading: format!(
             "# Registry {} (account {} in {}): {repositories} repositories.\n\
@@ -136,6 +127,24 @@ pub(super) fn compose(
 }
 
 impl Exported {
+    /// With what the registry has once.
+    pub(super) fn with(mut self, (manifests, remarks): (Vec<Manifest>, Vec<String>)) -> Self {
+        self.manifests.extend(manifests);
+        self.remarks.extend(remarks);
+        self
+    }
+
+    /// What is left out of how many manifests.
+    pub(super) fn incomplete(&self) -> Option<String> {
+        let incomplete = self
+            .manifests
+            .iter()
+            .filter(|manifest| !manifest.left_out.is_empty())
+            .count();
+        (incomplete > 0)
+            .then(|| format!("something is left out of {incomplete} manifests; the comments above them say what"))
+    }
+
     /// As YAML, one document an object.
     pub(super) fn text(&self) -> Result<String, serde_yaml_ng::Error> {
         let mut text = self.heading.clone();
@@ -155,7 +164,7 @@ impl Exported {
 }
 
 impl Manifest {
-    fn new(object: &(impl Resource + Serialize), left_out: Vec<String>) -> Self {
+    pub(super) fn new(object: &(impl Resource + Serialize), left_out: Vec<String>) -> Self {
         // Of types that only have keys of text, which always become JSON.
         let mut object = serde_json::to_value(object).unwrap_or_default();
         if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut)
@@ -594,9 +603,9 @@ mod tests {
         let text = exported.text().unwrap();
         assert_eq!(text.matches("\n---\n").count(), 1, "nothing ends a comment: {text}");
         assert!(
-            exported.remarks[0].contains("left out of 1 manifests"),
-            "{:?}",
-            exported.remarks
+            exported
+                .incomplete()
+                .is_some_and(|told| told.contains("left out of 1 manifests"))
         );
     }
 

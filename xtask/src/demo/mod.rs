@@ -2,6 +2,7 @@
 
 mod cleanup;
 mod promotions;
+mod shared;
 mod stage;
 mod steps;
 mod story;

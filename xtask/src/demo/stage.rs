@@ -54,8 +54,9 @@ impl Stage {
     /// Installs the chart and runs the operator under its own `ServiceAccount` and with its own rights in AWS.
     pub(crate) async fn install(&mut self) -> Result<()> {
         let chart = root().join("charts/ecr-operator");
-        self.cluster.install_chart(&chart, &json!({ "ownerId": OWNER })).await?;
-        let features = [bed::MANAGES, &["events", "promote", "protect"]].concat();
+        let values = json!({ "ownerId": OWNER, "pullSecrets": { "enabled": true } });
+        self.cluster.install_chart(&chart, &values).await?;
+        let features = [bed::MANAGES, &["events", "promote", "protect", "replicate", "pull"]].concat();
         let mut rights = bed::rights(ACCOUNT, REGION, OWNER, &features)?;
         let statements = rights["Statement"].as_array_mut().context("no statements")?;
         // What copying needs beyond that, of the source; and the role in the other account.

@@ -7,9 +7,9 @@ use anyhow::{Result, ensure};
 use aws_sdk_ecr::types::{ImageIdentifier, ImageTagMutability, Repository, Tag};
 use serde_json::json;
 
-use super::stage::{ACCOUNT, REGION, Stage, repository};
+use super::stage::{ACCOUNT, OWNER, REGION, Stage, repository};
 use super::story::Story;
-use super::{cleanup, promotions};
+use super::{cleanup, promotions, shared};
 
 /// Tells the story, and puts what it plays on into `stage`. `None`: a step failed that later ones need.
 #[expect(clippy::too_many_lines, reason = "one story, told from its beginning to its end")]
@@ -136,6 +136,7 @@ pub(crate) async fn tell(story: &mut Story, stage: &mut Option<Stage>, program: 
         )
         .await;
     cleanup::tell(story, stage).await;
+    shared::tell(story, stage).await;
     promotions::tell(story, stage).await
 }
 
@@ -270,7 +271,7 @@ async fn planned(stage: &Stage) -> Result<()> {
     );
     std::fs::write(&file, change.to_string())?;
     let mut command = Command::new(&stage.program);
-    command.args(["plan", "--owner-id", "demo", "-f"]).arg(&file);
+    command.args(["plan", "--owner-id", OWNER, "-f"]).arg(&file);
     command.envs(stage.environment().await?);
     let output = stage.bed.run(&command, "").await?;
     for line in output.stdout.lines() {
