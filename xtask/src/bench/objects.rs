@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 use http::Request;
@@ -181,9 +181,12 @@ type Lack = Box<dyn Fn(&Seen) -> Option<String> + Send + Sync>;
 
 /// All objects as a watch shows them.
 pub(super) struct Watch {
-    events: BoxStream<'static, Result<WatchEvent<Seen>, Error>>,
+    client: Client,
+    events: Events,
     seen: Sum,
 }
+
+type Events = BoxStream<'static, Result<WatchEvent<Seen>, Error>>;
 
 /// What was seen so far. Counted as it comes: going through thousands of objects at each event would take too long.
 pub(super) struct Sum {
@@ -254,6 +257,14 @@ impl Watch {
         client: &Client,
         lack: impl Fn(&Seen) -> Option<String> + Send + Sync + 'static,
     ) -> Result<Self> {
+        Ok(Self {
+            client: client.clone(),
+            events: Self::open(client).await?,
+            seen: Sum::new(Box::new(lack)),
+        })
+    }
+
+    async fn open(client: &Client) -> Result<Events> {
         let url = format!(
             "/apis/ecr-operator.dev/v1alpha1/namespaces/{NAMESPACE}/repositories\
              ?watch=true&resourceVersion=0&timeoutSeconds={WATCH_SECONDS}"
@@ -261,19 +272,19 @@ impl Watch {
         let events = client
             .request_events::<Seen>(Request::get(url).body(Vec::new())?)
             .await?;
-        Ok(Self {
-            events: events.boxed(),
-            seen: Sum::new(Box::new(lack)),
-        })
+        Ok(events.boxed())
     }
 
     /// Waits until what was seen is as `done` says, for at most `limit`.
     pub(super) async fn until(&mut self, limit: Duration, what: &str, done: impl Fn(&Sum) -> bool) -> Result<()> {
-        let (events, seen) = (&mut self.events, &mut self.seen);
+        let (client, events, seen) = (&self.client, &mut self.events, &mut self.seen);
         let looking = async {
             while !done(seen) {
-                let event = events.try_next().await?;
-                seen.take(event.ok_or_else(|| anyhow!("the watch of Repositories ended"))?)?;
+                match events.try_next().await? {
+                    Some(event) => seen.take(event)?,
+                    // The apiserver cuts off who does not keep up with thousands of changes; the next one begins with all.
+                    None => *events = Self::open(client).await?,
+                }
             }
             Ok(())
         };
