@@ -10,7 +10,7 @@ use bed::{Cluster, Effect, Fault, Operator, Queue, eventually, throughout};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use crate::support::{LIMIT, REGION, Scene, Stage, condition, run};
+use crate::support::{LIMIT, REGION, Scene, Stage, condition, lasts, run};
 
 /// How long a message stays hidden that was received and not deleted, where no scenario waits for it.
 const HIDDEN: Duration = Duration::from_mins(5);
@@ -26,6 +26,7 @@ async fn listening(stage: &'static Stage) -> Result<&'static Listening> {
     static LISTENING: OnceCell<Listening> = OnceCell::const_new();
     let start = || async {
         let cluster = stage.bare_cluster("events").await?;
+        lasts(cluster);
         let operator = stage.rare_operator("events", cluster).await?;
         anyhow::Ok(Listening { cluster, operator })
     };

@@ -18,7 +18,12 @@ fn digest(letter: char) -> String {
 async fn scene(stage: &'static Stage, name: &str) -> Result<Scene> {
     static CLUSTER: OnceCell<&Cluster> = OnceCell::const_new();
     let cluster = CLUSTER
-        .get_or_try_init(async || stage.bare_cluster("plugin").await)
+        .get_or_try_init(async || {
+            stage
+                .bare_cluster("plugin")
+                .await
+                .inspect(|cluster| crate::support::lasts(cluster))
+        })
         .await?;
     stage.scene_on(cluster, name).await
 }

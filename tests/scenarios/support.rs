@@ -1,6 +1,7 @@
 //! The stage that all scenarios share, and the scene that each has to itself.
 
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
     path::PathBuf,
     sync::{
@@ -51,14 +52,36 @@ pub(crate) fn run(scenario: impl AsyncFnOnce(&'static Stage) -> Result<()>) -> R
         .get_or_init(Runtime::new)
         .as_ref()
         .map_err(|error| anyhow!("no runtime: {error}"))?;
-    runtime.block_on(async {
+    let told = runtime.block_on(async {
         let stage = STAGE
             .get_or_try_init(Stage::start)
             .await
             .context("the stage could not be set up")?;
         scenario(stage).await?;
         stage.ledger.check(&stage.aws).await
-    })
+    });
+    for cluster in OPENED.take() {
+        cluster.stop();
+    }
+    told
+}
+
+thread_local! {
+    /// The clusters that the scenario of this thread has started. Each takes memory and processor time for as long as it runs, and
+    /// there are dozens in the end.
+    static OPENED: RefCell<Vec<&'static Cluster>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The cluster is one that others share: it lasts as long as the stage.
+pub(crate) fn lasts(cluster: &'static Cluster) {
+    OPENED.with_borrow_mut(|opened| opened.retain(|one| !std::ptr::eq(*one, cluster)));
+}
+
+/// The cluster ends with the scenario that started it.
+fn ends(cluster: Cluster) -> &'static Cluster {
+    let cluster: &'static Cluster = Box::leak(Box::new(cluster));
+    OPENED.with_borrow_mut(|opened| opened.push(cluster));
+    cluster
 }
 
 /// The operator as cargo built it for this test.
@@ -128,14 +151,14 @@ impl Stage {
     pub(crate) async fn bare_cluster(&self, name: &str) -> Result<&'static Cluster> {
         let cluster = self.control_plane.bare_cluster(name).await?;
         install(&cluster).await?;
-        Ok(Box::leak(Box::new(cluster)))
+        Ok(ends(cluster))
     }
 
     /// A cluster with a controller manager, on which pods can run, with the chart installed; it lasts as long as the stage.
     pub(crate) async fn whole_cluster(&self, name: &str) -> Result<&'static Cluster> {
         let cluster = self.control_plane.cluster(name).await?;
         install(&cluster).await?;
-        Ok(Box::leak(Box::new(cluster)))
+        Ok(ends(cluster))
     }
 
     /// Another operator, with more arguments than every one has.

@@ -37,10 +37,15 @@ impl Hall {
     /// The one that most scenarios share.
     pub(super) async fn shared(stage: &'static Stage) -> Result<&'static Self> {
         static SHARED: OnceCell<&'static Hall> = OnceCell::const_new();
-        SHARED.get_or_try_init(|| Self::open(stage, "in-use")).await.copied()
+        let open = async || {
+            let hall = Self::open(stage, "in-use").await?;
+            crate::support::lasts(hall.cluster);
+            anyhow::Ok(hall)
+        };
+        SHARED.get_or_try_init(open).await.copied()
     }
 
-    /// One whose operator may be killed. It lasts as long as the stage.
+    /// One whose operator may be killed. It ends with the scenario.
     pub(super) async fn open(stage: &'static Stage, name: &str) -> Result<&'static Self> {
         Self::open_with(stage, name, &format!("{}s", INTERVAL.as_secs())).await
     }

@@ -100,7 +100,7 @@ impl ControlPlane {
         let cluster = self.bare_cluster(name).await?;
         let controller_manager = Some(cluster.start_controller_manager()?);
         Ok(Cluster {
-            _controller_manager: controller_manager,
+            controller_manager,
             ..cluster
         })
     }
@@ -117,7 +117,7 @@ impl ControlPlane {
             credentials: self.credentials.clone(),
             settings,
             process: Mutex::new(process),
-            _controller_manager: None,
+            controller_manager: None,
         };
         cluster.wait_ready().await?;
         Ok(cluster)
@@ -133,8 +133,7 @@ pub struct Cluster {
     credentials: Credentials,
     settings: ApiServer,
     process: Mutex<Arc<Process>>,
-    /// Only kept to run.
-    _controller_manager: Option<Process>,
+    controller_manager: Option<Process>,
 }
 
 impl Cluster {
@@ -160,6 +159,14 @@ impl Cluster {
     #[must_use]
     pub fn apiserver(&self) -> Arc<Process> {
         Arc::clone(&self.process.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Ends it for good, with all that it keeps running.
+    pub fn stop(&self) {
+        self.stop_apiserver();
+        if let Some(controller_manager) = &self.controller_manager {
+            controller_manager.kill();
+        }
     }
 
     /// Kills the apiserver, as a node that is lost would. Its clients see refused connections until
