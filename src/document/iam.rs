@@ -182,8 +182,6 @@ const CACHE: &[&str] = &[
     "ecr:CreateRepositoryCreationTemplate",
     "ecr:DeletePullThroughCacheRule",
     "ecr:DeleteRepositoryCreationTemplate",
-    "ecr:DescribePullThroughCacheRules",
-    "ecr:DescribeRepositoryCreationTemplates",
     "ecr:UpdatePullThroughCacheRule",
     "ecr:UpdateRepositoryCreationTemplate",
     "ecr:ValidatePullThroughCacheRule",

@@ -6,10 +6,10 @@ mod crash;
 mod templates;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use bed::eventually;
+use bed::{Policy, eventually};
 use serde_json::{Value, json};
 
-use crate::support::{LIMIT, REGION, Scene, Stage, message};
+use crate::support::{LIMIT, OWNER, REGION, Scene, Stage, message};
 
 /// A scene whose operator has the rights of the guide for these kinds.
 async fn scene(stage: &'static Stage, name: &str) -> Result<Scene> {
@@ -22,6 +22,17 @@ async fn scene(stage: &'static Stage, name: &str) -> Result<Scene> {
 /// Gives the operator the rights of the guide for these kinds, too.
 async fn grant(scene: &Scene) -> Result<()> {
     scene.rights(&[bed::MANAGES, &["caching"]].concat()).await
+}
+
+/// The rights to manage a registry but for one.
+pub(super) async fn without(scene: &Scene, action: &str) -> Result<()> {
+    let mut rights = bed::rights(&scene.account, REGION, OWNER, bed::MANAGES)?;
+    for statement in rights["Statement"].as_array_mut().into_iter().flatten() {
+        if let Some(actions) = statement["Action"].as_array_mut() {
+            actions.retain(|one| one != action);
+        }
+    }
+    scene.role(Policy::Document(rights)).await
 }
 
 /// A secret with credentials for an upstream.

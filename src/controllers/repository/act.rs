@@ -56,6 +56,12 @@ pub(super) async fn delete(
     match connection.ecr.delete(name, images).await {
         Ok(()) => {}
         Err(error) if error.fault == Fault::NotFound => {}
+        // Rights that are bound to our tag do not hold for what is gone: an answer may have been lost, and the SDK asked again.
+        Err(error) if error.fault == Fault::Denied => {
+            if connection.look_up(name).await?.is_some() {
+                return Err(error);
+            }
+        }
         Err(error) if error.is("RepositoryNotEmptyException") => {
             // An image was pushed after we looked. What may become of it is decided on a look at all images, as if this
             // one had been there at first: it may be in use already.
@@ -86,7 +92,15 @@ pub(super) async fn change(connection: &Connection, step: &Step, live: &mut Live
             live.tags.retain(|key, _| !keys.contains(key));
         }
         Step::Release { .. } => {
-            ecr.untag(&live.record.arn, &[OWNER_TAG.to_owned()]).await?;
+            match ecr.untag(&live.record.arn, &[OWNER_TAG.to_owned()]).await {
+                // The same: the tag may be off by an attempt whose answer was lost.
+                Err(error) if error.fault == Fault::Denied => {
+                    if ecr.tags(&live.record.arn).await?.contains_key(OWNER_TAG) {
+                        return Err(error);
+                    }
+                }
+                untagged => untagged?,
+            }
             live.tags.remove(OWNER_TAG);
         }
         Step::SetMutability { to, .. } => {

@@ -7,7 +7,7 @@ use aws_sdk_ecr::types::PullThroughCacheRule;
 use bed::{Fault, Policy, eventually, throughout};
 use serde_json::{Value, json};
 
-use super::{delete, event, gone, grant, look_now, role, says, scene, secret, takes_example};
+use super::{delete, event, gone, grant, look_now, role, says, scene, secret, takes_example, without};
 use crate::{
     plan::plan,
     support::{LIMIT, REGION, Scene, merge, object, run},
@@ -351,6 +351,7 @@ fn a_rule_that_ecr_cannot_pull_by_is_not_ready_and_says_why() -> Result<()> {
 fn what_is_denied_or_refused_is_told_and_heals() -> Result<()> {
     run(async |stage| {
         let scene = stage.scene("ptc-denied").await?;
+        without(&scene, "ecr:DescribePullThroughCacheRules").await?;
         scene.registry(json!({})).await?;
         scene.apply(&rule(&scene, "ptc-denied", json!({}))).await?;
         let told = scene.reason(KIND, "ptc-denied", "Denied").await?;
