@@ -497,7 +497,7 @@ impl Scene {
 
     /// How often the operator called anything that changes something.
     pub(crate) async fn operators_writes(&self) -> Result<usize> {
-        let reads = ["Describe", "List", "Get", "sts:", "BatchGet"];
+        let reads = ["Describe", "List", "Get", "sts:", "BatchGet", "Validate"];
         let calls = self.operators_calls().await?;
         Ok(calls
             .iter()
