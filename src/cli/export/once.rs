@@ -31,7 +31,7 @@ pub(super) fn compose(once: &Once, registry: &Registry) -> (Vec<Manifest>, Vec<S
     let mut remarks = Vec::new();
     for rule in &once.cache_rules {
         let spec = cache_rule(rule, registry);
-        match object::<PullThroughCacheRule>("PullThroughCacheRule", &rule.terms.prefix, spec) {
+        match object::<PullThroughCacheRule>("PullThroughCacheRule", &rule.terms.prefix, &spec) {
             Ok(object) => manifests.push(Manifest::new(&object, Vec::new())),
             Err(why) => remarks.push(format!(
                 "pull-through cache rule {} is left out: {why}",
@@ -47,7 +47,7 @@ pub(super) fn compose(once: &Once, registry: &Registry) -> (Vec<Manifest>, Vec<S
             unknown => Err(format!("it has {}, which is not known", unknown.join(", "))),
         };
         let object =
-            spec.and_then(|spec| object::<RepositoryCreationTemplate>("RepositoryCreationTemplate", prefix, spec));
+            spec.and_then(|spec| object::<RepositoryCreationTemplate>("RepositoryCreationTemplate", prefix, &spec));
         match object {
             Ok(object) => manifests.push(Manifest::new(&object, left_out)),
             Err(why) => remarks.push(format!("creation template {prefix} is left out: {why}")),
@@ -62,7 +62,7 @@ pub(super) fn compose(once: &Once, registry: &Registry) -> (Vec<Manifest>, Vec<S
 }
 
 /// An object of these words, as the apiserver would read it.
-fn object<K: DeserializeOwned>(kind: &str, prefix: &str, spec: Map<String, Value>) -> Result<K, String> {
+fn object<K: DeserializeOwned>(kind: &str, prefix: &str, spec: &Map<String, Value>) -> Result<K, String> {
     let name = prefix.to_ascii_lowercase().replace('/', ".").replace('_', "-");
     let name = name.trim_end_matches('.');
     let whole = json!({
@@ -183,7 +183,7 @@ fn replication(value: &Value, registry: &Registry) -> Result<Option<Manifest>, S
         ("registryRef", json!({ "name": registry.name_any() })),
         ("rules", Value::Array(rules)),
     ]);
-    let object: ReplicationConfig = object("ReplicationConfig", &registry.name_any(), spec)?;
+    let object: ReplicationConfig = object("ReplicationConfig", &registry.name_any(), &spec)?;
     Ok(Some(Manifest::new(&object, left_out)))
 }
 
