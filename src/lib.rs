@@ -19,6 +19,7 @@ mod aws;
 pub mod cli;
 mod control;
 mod controllers;
+mod digest;
 mod document;
 mod events;
 pub mod generated;

@@ -58,16 +58,18 @@ fn with_any_answer_lost_the_work_is_done_once() -> Result<()> {
     run(async |stage| {
         let theatre = Theatre::open(stage, "losses").await?;
         // At once: most of the time is spent in the pauses between attempts.
-        let (create, update, delete) = tokio::try_join!(
+        let (create, update, delete, release) = tokio::try_join!(
             theatre.scene("lose-create"),
             theatre.scene("lose-update"),
             theatre.scene("lose-delete"),
+            theatre.scene("lose-release"),
         )?;
-        let (create, update, delete) = (Create(create), Update(update), Delete(delete));
+        let (create, update, delete, release) = (Create(create), Update(update), Delete(delete), Release(release));
         tokio::try_join!(
             theatre.answers_lost(&create),
             theatre.answers_lost(&update),
             theatre.answers_lost(&delete),
+            theatre.answers_lost(&release),
             theatre.answers_lost(&Claim("lose-claim")),
         )
         .map(drop)
@@ -125,6 +127,27 @@ impl Drill for Update {
 
     async fn settled(&self, scene: &Scene, round: usize) -> Result<()> {
         Create(scene.clone()).settled(scene, round).await
+    }
+}
+
+/// A Repository that stays when its object goes.
+struct Release(Scene);
+
+impl Drill for Release {
+    async fn prepare(&self, _: &Theatre, round: usize) -> Result<Scene> {
+        self.0.settled(&name(round), json!({})).await?;
+        Ok(self.0.clone())
+    }
+
+    async fn act(&self, scene: &Scene, round: usize) -> Result<()> {
+        scene.delete(&name(round)).await
+    }
+
+    async fn settled(&self, scene: &Scene, round: usize) -> Result<()> {
+        scene.gone(&name(round)).await?;
+        let tags = scene.tags(&name(round)).await?;
+        ensure!(!tags.contains_key("ecr-operator.dev/owner"), "{tags:?}");
+        Ok(())
     }
 }
 

@@ -204,13 +204,7 @@ fn repository(
             record.encryption.encryption_type
         ));
     }
-    let mut tags = Tags(found.tags.clone());
-    while let Some(key) = tags.reserved().map(str::to_owned) {
-        tags.0.remove(&key);
-        left_out.push(format!(
-            "the tag {key} is left out: its key is the operator's or AWS's own"
-        ));
-    }
+    let tags = usable_tags(&found.tags, left_out);
     let too_many = tags.0.len() > MAX_TAGS;
     if too_many {
         left_out.push(format!(
@@ -239,6 +233,18 @@ fn repository(
     );
     repository.metadata.namespace = Some(namespace.to_owned());
     repository
+}
+
+/// The tags that a manifest may have.
+pub(super) fn usable_tags(tags: &BTreeMap<String, String>, left_out: &mut Vec<String>) -> Tags {
+    let mut tags = Tags(tags.clone());
+    while let Some(key) = tags.reserved().map(str::to_owned) {
+        tags.0.remove(&key);
+        left_out.push(format!(
+            "the tag {key} is left out: its key is the operator's or AWS's own"
+        ));
+    }
+    tags
 }
 
 /// In the terms of the API; `None` where ECR says something that they do not have.
@@ -429,7 +435,7 @@ fn object_name(repository: &str, namespace: &str) -> String {
 
 /// A name that another repository would have too, or that is too long, made distinct.
 fn with_hash(name: &str, repository: &str) -> String {
-    let mut hash = cleanup::short(repository);
+    let mut hash = crate::digest::short(repository);
     hash.truncate(8);
     let mut kept: String = name.chars().take(LONGEST - hash.len() - 1).collect();
     kept.truncate(kept.trim_end_matches(['-', '.']).len());

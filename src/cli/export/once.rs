@@ -6,7 +6,7 @@ use kube::ResourceExt as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::compose::Manifest;
+use super::compose::{Manifest, usable_tags};
 use crate::{
     api::{PullThroughCacheRule, Registry, ReplicationConfig, RepositoryCreationTemplate},
     aws::{
@@ -126,16 +126,7 @@ fn template_of(
             ),
         ]))
     });
-    let mut tags = terms.tags.clone().unwrap_or_default();
-    tags.retain(|key, _| {
-        let reserved = key.to_ascii_lowercase().starts_with("aws:") || key.starts_with(crate::api::TAG_PREFIX);
-        if reserved {
-            left_out.push(format!(
-                "the tag {key} is left out: its key is the operator's or AWS's own"
-            ));
-        }
-        !reserved
-    });
+    let tags = usable_tags(&terms.tags.clone().unwrap_or_default(), left_out);
     Ok(given([
         ("registryRef", json!({ "name": registry.name_any() })),
         ("prefix", json!(terms.prefix)),
@@ -147,7 +138,7 @@ fn template_of(
         ),
         ("imageTagMutabilityExclusionFilters", json!(filters)),
         ("encryption", json!(encryption)),
-        ("resourceTags", json!((!tags.is_empty()).then_some(tags))),
+        ("resourceTags", json!((!tags.0.is_empty()).then_some(tags))),
         ("repositoryPolicy", document(&terms.repository_policy)?),
         ("lifecyclePolicy", document(&terms.lifecycle_policy)?),
         ("customRoleArn", json!(terms.custom_role_arn)),

@@ -357,13 +357,5 @@ pub(crate) fn drift<K: Managed>(old: Option<DriftStatus>, told: &Told<'_, K>) ->
 
 /// A digest of what is asked for. It must not change with a new version of the operator unless the meaning does.
 pub(crate) fn digest(value: &serde_json::Value) -> String {
-    use std::fmt::Write as _;
-
-    use sha2::Digest as _;
-    let mut hash = String::with_capacity(32);
-    for byte in sha2::Sha256::digest(value.to_string()).iter().take(16) {
-        // Writing to a String cannot fail.
-        let _ = write!(hash, "{byte:02x}");
-    }
-    hash
+    crate::digest::short(&value.to_string())
 }

@@ -7,7 +7,6 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::scope::hex;
 use crate::aws::pull::Auth;
 
 /// The key of the configuration in the Secret.
@@ -80,7 +79,7 @@ impl Entry {
 
 /// Tells a token from any other without giving it away: it has far too many bits to be guessed.
 pub(crate) fn digest(auth: &Auth) -> String {
-    hex(&Sha256::digest(auth.reveal().as_bytes()))
+    crate::digest::short(auth.reveal())
 }
 
 /// The configuration of these entries.

@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sha2::{Digest as _, Sha256};
-
 use crate::{
     api::{
         Registry,
@@ -12,6 +10,7 @@ use crate::{
     },
     control::reason::Reason,
     controllers::{registry::connection::Standing, repository::gate::selects},
+    digest::short,
 };
 
 /// The most characters of a session policy that STS takes.
@@ -101,18 +100,14 @@ pub(crate) fn way(
         );
         return held(Reason::Invalid, message);
     }
-    let mut hash = Sha256::new();
-    for part in [
+    let whole = [
         &policy,
         role.role_arn.as_str(),
         role.external_id.as_deref().unwrap_or_default(),
-    ] {
-        hash.update(part.as_bytes());
-        hash.update([0]);
-    }
+    ];
     Way::Open(Scope {
         role: role.clone(),
-        digest: hex(&hash.finalize()),
+        digest: short(&whole.map(|part| format!("{part}\0")).concat()),
         policy,
     })
 }
@@ -188,23 +183,12 @@ fn fitting(text: &str) -> String {
     if text.len() <= MOST_NAME {
         return text.to_owned();
     }
-    let hash = hex(&Sha256::digest(text.as_bytes()));
+    let hash = short(text);
     let (kept, hash) = (
         text.get(..MOST_NAME - 13).unwrap_or_default(),
         hash.get(..12).unwrap_or_default(),
     );
     format!("{kept}={hash}")
-}
-
-/// The first 16 bytes in hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::with_capacity(32);
-    for byte in bytes.iter().take(16) {
-        // Writing into a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }
 
 #[cfg(test)]

@@ -9,9 +9,7 @@ mod outcome;
 mod tests;
 mod told;
 
-use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
-
-use sha2::{Digest as _, Sha256};
+use std::{collections::BTreeSet, time::Duration};
 
 pub(super) use look::{About, change, look};
 pub(crate) use outcome::{Limits, Outcome};
@@ -22,6 +20,7 @@ use super::step::Step;
 use crate::{
     api::lifecycle::{AppliedLifecycle, CleanupMode},
     control::{plan::Verdict, reason::Reason},
+    digest::short,
     document::lifecycle::{Action, Policy},
     in_use::Protection,
 };
@@ -147,16 +146,6 @@ impl Wish {
             Self::Claimed(claim) => &claim.by,
         }
     }
-}
-
-/// A digest of a text, short enough for a person to copy.
-pub(crate) fn short(text: &str) -> String {
-    let mut hash = String::with_capacity(32);
-    for byte in Sha256::digest(text).iter().take(16) {
-        // Writing to a String cannot fail.
-        let _ = write!(hash, "{byte:02x}");
-    }
-    hash
 }
 
 /// A digest of what a document means: two that mean the same have the same.

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use sha2::{Digest as _, Sha256};
-
 use super::gate::Grants;
 use crate::{
     api::{
@@ -18,6 +16,7 @@ use crate::{
         record::{Mutability, Record, StoredEncryption},
     },
     control::{plan::Verdict, reason::Reason},
+    digest::short,
     document::policy::{self, Allowed, Policy, Statement},
     in_use,
 };
@@ -262,13 +261,7 @@ impl Desired {
             policy,
             self.tags,
         ]);
-        let mut hash = String::with_capacity(32);
-        for byte in Sha256::digest(whole.to_string()).iter().take(16) {
-            use std::fmt::Write as _;
-            // Writing to a String cannot fail.
-            let _ = write!(hash, "{byte:02x}");
-        }
-        hash
+        short(&whole.to_string())
     }
 
     /// Whether what a listing shows is as wanted.

@@ -3,13 +3,13 @@
 use std::{collections::BTreeSet, fmt};
 
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use crate::{
     api::registry::{
         RegistrySpec,
         documents::{RegistryPolicy, Scanning as ScanningSpec, Signing as SigningSpec},
     },
+    digest::short,
     document::{
         policy::Policy,
         scanning::{Filter, Scanning},
@@ -144,13 +144,7 @@ pub(crate) fn hash(part: Part, wish: &Result<Wish, String>, manage: bool) -> Str
         Ok(Wish::Exclusions(principals)) => json!(principals),
     };
     let whole = json!([1, part.field(), manage, meaning]);
-    let mut hash = String::with_capacity(32);
-    for byte in Sha256::digest(whole.to_string()).iter().take(16) {
-        use fmt::Write as _;
-        // Writing to a String cannot fail.
-        let _ = write!(hash, "{byte:02x}");
-    }
-    hash
+    short(&whole.to_string())
 }
 
 fn scanning(spec: &ScanningSpec) -> Scanning {
