@@ -57,7 +57,9 @@ pub(crate) fn run(scenario: impl AsyncFnOnce(&'static Stage) -> Result<()>) -> R
             .get_or_try_init(Stage::start)
             .await
             .context("the stage could not be set up")?;
-        scenario(stage).await?;
+        let told = scenario(stage).await;
+        rest().await;
+        told?;
         stage.ledger.check(&stage.aws).await
     });
     for cluster in OPENED.take() {
@@ -66,7 +68,24 @@ pub(crate) fn run(scenario: impl AsyncFnOnce(&'static Stage) -> Result<()>) -> R
     told
 }
 
+/// Lets the Registries of the scenario rest. Each is listed every second for as long as its operator runs, and in the end there
+/// are hundreds.
+async fn rest() {
+    for (cluster, name) in SCENES.take() {
+        if OPENED.with_borrow(|opened| opened.iter().any(|one| std::ptr::eq(*one, cluster))) {
+            continue;
+        }
+        let patch = ["patch", "registry.ecr-operator.dev", &name, "--type", "merge"];
+        let suspended = [&patch[..], &["-p", r#"{"spec":{"suspend":true}}"#]].concat();
+        // Not every scene has one, and what a scenario is about is over.
+        let _ = cluster.kubectl(&suspended).await;
+    }
+}
+
 thread_local! {
+    /// The scenes of the scenario of this thread.
+    static SCENES: RefCell<Vec<(&'static Cluster, String)>> = const { RefCell::new(Vec::new()) };
+
     /// The clusters that the scenario of this thread has started. Each takes memory and processor time for as long as it runs, and
     /// there are dozens in the end.
     static OPENED: RefCell<Vec<&'static Cluster>> = const { RefCell::new(Vec::new()) };
@@ -189,6 +208,7 @@ impl Stage {
             name: name.to_owned(),
             account,
         };
+        SCENES.with_borrow_mut(|scenes| scenes.push((cluster, scene.name.clone())));
         scene.rights(bed::MANAGES).await?;
         scene.namespace(&scene.name, "yes").await?;
         Ok(scene)
