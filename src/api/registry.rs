@@ -14,6 +14,7 @@ use self::documents::{DocumentsStatus, RegistryDocuments};
 use super::{
     ecr::{Encryption, ExclusionFilter, ImageTagMutability, Tags},
     names::{AccountId, Region, RepositoryPrefix, RoleArn},
+    replication::ReplicationDestination,
     span::Span,
     status::CommonStatus,
 };
@@ -383,6 +384,45 @@ pub struct ReplicationMarks {
     #[serde(default)]
     #[schemars(length(max = 100), inner(length(min = 64, max = 64)))]
     pub written: Vec<String>,
+
+    /// The backfills that a ReplicationConfig asks for. At most 25. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 25))]
+    pub backfills: Vec<BackfillMark>,
+}
+
+/// How far a backfill has come on its way to ECR.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackfillMark {
+    /// Where it sends images to.
+    #[serde(flatten)]
+    pub destination: ReplicationDestination,
+
+    /// By which ECR knows it. Default: absent before it was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub id: Option<String>,
+
+    /// What ECR knew of when it was asked for this one: whatever came after is this one, also if no answer ever came.
+    /// Default: absent before ECR was asked, and once the id is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<BackfillsBefore>,
+}
+
+/// The backfills of a destination that ECR started last, by its clock.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackfillsBefore {
+    /// When. Default: absent where there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<MicroTime>")]
+    pub started_at: Option<Timestamp>,
+
+    /// Which of them were started then. At most 25. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 25), inner(length(max = 128)))]
+    pub ids: Vec<String>,
 }
 
 /// What is known of images in use.

@@ -3,13 +3,16 @@
 
 #![allow(unreachable_pub, reason = "KubeSchema repeats the type inside a function")]
 
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    names::{AccountId, Region},
+    names::{AccountId, Region, RepositoryName},
     repository::{DriftStatus, RegistryRef},
+    span::Span,
     status::CommonStatus,
 };
 
@@ -62,9 +65,58 @@ pub struct ReplicationConfigSpec {
     #[schemars(length(min = 1, max = 25))]
     pub rules: Vec<ReplicationRule>,
 
+    /// Whether images that were pushed before a rule are replicated, too: ECR itself replicates only what is pushed from
+    /// then on. `OnChange` starts a backfill of ECR whenever a rule of this object brings repositories to a destination
+    /// that the registry did not replicate there before, once for each destination, whatever number of objects change
+    /// together. It takes all that the registry replicates to the destination, and AWS charges for what is sent. What was
+    /// in force when this was set is not sent. Default: `Never`.
+    #[serde(default)]
+    pub backfill: Backfill,
+
+    /// Asks ECR now and then whether images have arrived. Default: it is not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Verify>,
+
     /// Pauses the object: nothing is looked at or written for it, and what it has in ECR stays. Default: false.
     #[serde(default)]
     pub suspend: bool,
+}
+
+/// When backfills are started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[expect(
+    missing_docs,
+    reason = "the variants are described where the enum is used: a schema loses their own texts"
+)]
+pub enum Backfill {
+    #[default]
+    Never,
+    OnChange,
+}
+
+/// How it is verified that images have arrived: those that clusters are known to use, and the newest of each repository.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Verify {
+    /// How often. 10m to 7d. Default: 6h.
+    #[serde(default = "six_hours")]
+    #[x_kube(validation = Rule::new("self.matches('^[1-7]d$') || !self.contains('d') && duration(self) >= duration('10m') && duration(self) <= duration('168h')")
+        .message("spec.verify.interval is 10m to 7d, such as 30m, 6h or 1d"))]
+    pub interval: Span,
+
+    /// How many calls one round may take: one for each image, and one for each 1,000 images of a repository to find the
+    /// newest. Where that is not enough, the next round goes on where this one has ended. 10 to 2,000. Default: 200.
+    #[serde(default = "two_hundred")]
+    #[schemars(range(min = 10, max = 2_000))]
+    pub max_calls: u32,
+}
+
+const fn six_hours() -> Span {
+    Span::seconds(6 * 3_600)
+}
+
+const fn two_hundred() -> u32 {
+    200
 }
 
 /// What is replicated to where.
@@ -157,7 +209,138 @@ pub struct ReplicationConfigStatus {
     #[schemars(length(max = 25))]
     pub in_force: Vec<ReplicationRule>,
 
+    /// The last backfill of each destination. At most 25. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 25))]
+    pub backfills: Vec<BackfillStatus>,
+
+    /// What ECR said when it was asked last whether images have arrived. Default: absent until it was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<VerificationStatus>,
+
     /// Rules that somebody else had changed or removed. Default: absent while none was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<DriftStatus>,
+}
+
+/// A backfill as ECR shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackfillStatus {
+    /// Where it sends images to.
+    #[serde(flatten)]
+    pub destination: ReplicationDestination,
+
+    /// `Waiting` before it was started, then what ECR calls it: `PREPARING`, `IN_PROGRESS`, `COMPLETE`, `FAILED`,
+    /// `STOPPING` or `STOPPED`.
+    #[schemars(length(max = 64))]
+    pub state: String,
+
+    /// By which ECR knows it. Default: absent before it was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub id: Option<String>,
+
+    /// How many images there are to send, one for each tag. Default: 0, also while ECR does not say.
+    #[serde(default)]
+    pub total: u32,
+
+    /// How many have arrived. Default: 0.
+    #[serde(default)]
+    pub complete: u32,
+
+    /// How many have not, and will not. Default: 0.
+    #[serde(default)]
+    pub failed: u32,
+
+    /// Why it failed, in ECR's words. Default: absent where it has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub failure_code: Option<String>,
+
+    /// Some of the images that failed. At most 5. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5))]
+    pub examples: Vec<ImageOnItsWay>,
+
+    /// When it was started. Default: absent before that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<MicroTime>")]
+    pub started_at: Option<Timestamp>,
+
+    /// When it ended. Default: absent before that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<MicroTime>")]
+    pub ended_at: Option<Timestamp>,
+}
+
+/// An image that has not arrived.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageOnItsWay {
+    /// Its repository.
+    #[schemars(length(max = 256))]
+    pub repository: String,
+
+    /// Its digest, or its tag where ECR names no digest.
+    #[schemars(length(max = 300))]
+    pub image: String,
+
+    /// Why, in ECR's words. Default: absent where ECR does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub failure_code: Option<String>,
+}
+
+/// What ECR said of images that are replicated.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VerificationStatus {
+    /// When it was asked.
+    #[schemars(with = "MicroTime")]
+    pub at: Timestamp,
+
+    /// Of how many images it was asked.
+    pub images: u32,
+
+    /// The last repository that the calls were enough for; the next round goes on after it. Default: absent where they
+    /// were enough for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached: Option<RepositoryName>,
+
+    /// Why it could not be asked. Default: absent where it could.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+
+    /// The answers for each destination of the object's rules. At most 25. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 25))]
+    pub destinations: Vec<DestinationStatus>,
+}
+
+/// How the images fare on their way to one destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DestinationStatus {
+    /// Where they go.
+    #[serde(flatten)]
+    pub destination: ReplicationDestination,
+
+    /// How many have arrived.
+    pub complete: u32,
+
+    /// How many are on their way.
+    pub in_progress: u32,
+
+    /// How many have failed.
+    pub failed: u32,
+
+    /// How many ECR has never sent there: they were pushed before the rule, and no backfill has taken them.
+    pub not_replicated: u32,
+
+    /// Some that have failed or were never sent. At most 5. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5))]
+    pub examples: Vec<ImageOnItsWay>,
 }

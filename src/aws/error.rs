@@ -196,6 +196,7 @@ fn classify(code: &str) -> Fault {
         | "RepositoryNotEmptyException"
         | "PullThroughCacheRuleAlreadyExistsException"
         | "TemplateAlreadyExistsException"
+        | "ReplicationBackfillInProgressException"
         | "ExclusionAlreadyExistsException" => Fault::Conflict,
         "InvalidParameterException"
         | "ValidationException"

@@ -35,6 +35,11 @@ impl Inventory {
         self.read().records.get(name).map(|entry| Arc::clone(&entry.record))
     }
 
+    /// Every repository as last listed.
+    pub(crate) fn names(&self) -> Vec<RepositoryName> {
+        self.read().records.keys().cloned().collect()
+    }
+
     /// Notes what an answer of ECR showed after the last listing.
     pub(crate) fn note(&self, record: Arc<Record>) {
         let mut state = self.write();

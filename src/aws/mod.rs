@@ -8,6 +8,7 @@
 //! [`reports`] holds what clusters say that they use, and [`parking`] is the only place that can delete an image: one of
 //! our own that holds nothing. [`documents`] reads what ECR keeps once for a registry as it comes over the [`wire`].
 
+pub(crate) mod backfill;
 pub(crate) mod batch;
 mod blobs;
 pub(crate) mod cache_rules;

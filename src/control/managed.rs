@@ -177,7 +177,12 @@ pub(crate) trait Managed:
     fn headline(steps: &[Self::Step]) -> &'static str;
 
     /// How soon to look again after a verdict, where the kind has a rhythm of its own.
-    fn rhythm(&self, references: &Self::References, outcome: &Result<Verdict>) -> Option<Duration>;
+    fn rhythm(
+        &self,
+        references: &Self::References,
+        seen: Option<&Self::Observed>,
+        outcome: &Result<Verdict>,
+    ) -> Option<Duration>;
 
     /// Whether the world was looked at, rather than only found to be shut.
     fn is_a_look(_: &Self::Observed) -> bool {
@@ -303,7 +308,7 @@ async fn run<K: Managed>(object: K, ctx: &Context<K::World>) -> (Action, Reason)
     if looked && run.look != Look::Routine {
         ctx.memory.checked(&uid, ctx.check_interval, now);
     }
-    let rhythm = run.object.rhythm(&references, &outcome);
+    let rhythm = run.object.rhythm(&references, seen.as_ref(), &outcome);
     next(&run, ctx, &uid, &outcome, rhythm)
 }
 
@@ -337,7 +342,10 @@ fn next<K: Managed>(
         Ok(verdict @ (Verdict::Settled { .. } | Verdict::Observed { .. })) => {
             ctx.memory.succeeded(uid);
             let turn = ctx.memory.until_turn(uid, ctx.check_interval, now);
-            (Action::requeue(rhythm.unwrap_or(turn)), verdict.reason())
+            (
+                Action::requeue(rhythm.map_or(turn, |rhythm| rhythm.min(turn))),
+                verdict.reason(),
+            )
         }
         Ok(Verdict::Suspended { .. }) => (Action::await_change(), Reason::Suspended),
         Ok(Verdict::Waiting { reason, after, .. }) => {

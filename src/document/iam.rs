@@ -277,7 +277,13 @@ fn statements(feature: Feature, scope: &Scope) -> Vec<Statement> {
         )],
         Feature::Replicate => vec![allow(
             "Replicate",
-            &["ecr:PutReplicationConfiguration"],
+            &[
+                "ecr:DescribeImageReplicationStatus",
+                "ecr:DescribeReplicationBackfillResults",
+                "ecr:ListReplicationBackfills",
+                "ecr:PutReplicationConfiguration",
+                "ecr:StartReplicationBackfill",
+            ],
             vec!["*".to_owned()],
         )],
     }

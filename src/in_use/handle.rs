@@ -188,6 +188,11 @@ impl InUse {
         self.with(|state| state.surveyed.clone())
     }
 
+    /// What all clusters say they use of this registry; empty while nobody needs to know.
+    pub(crate) fn used(&self) -> Usage {
+        self.with(|state| state.surveyed.as_ref().map(Surveyed::usage).unwrap_or_default())
+    }
+
     /// Notes what is used of this registry; true if that is new.
     pub(super) fn was_surveyed(&self, surveyed: Surveyed) -> bool {
         self.with(|state| {

@@ -18,7 +18,7 @@ mod shown;
 mod snapshot;
 mod tags;
 pub(crate) mod task;
-mod usage;
+pub(crate) mod usage;
 
 pub(crate) use self::handle::Protection;
 pub(crate) use self::{

@@ -37,6 +37,10 @@ pub(super) struct Surveyed {
 }
 
 impl Surveyed {
+    pub(super) fn usage(&self) -> Usage {
+        self.usage.clone()
+    }
+
     pub(super) fn of(survey: &Survey) -> Self {
         Self {
             usage: survey.usage.clone(),

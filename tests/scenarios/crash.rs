@@ -145,7 +145,7 @@ impl Drill for Release {
 
     async fn settled(&self, scene: &Scene, round: usize) -> Result<()> {
         scene.gone(&name(round)).await?;
-        let tags = scene.tags(&name(round)).await?;
+        let tags = scene.tags(&format!("{}/{}", scene.name, name(round))).await?;
         ensure!(!tags.contains_key("ecr-operator.dev/owner"), "{tags:?}");
         Ok(())
     }

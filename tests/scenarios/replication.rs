@@ -1,6 +1,7 @@
 //! Many owners, one document: rules are put together, what others wrote stays, and who goes takes only what is theirs.
 
 mod admission;
+mod backfill;
 mod drills;
 pub(crate) mod wire;
 

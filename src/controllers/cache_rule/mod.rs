@@ -211,7 +211,7 @@ impl Managed for PullThroughCacheRule {
         prefixed::plan::headline(steps)
     }
 
-    fn rhythm(&self, references: &References, outcome: &Result<Verdict>) -> Option<Duration> {
+    fn rhythm(&self, references: &References, _: Option<&Seen>, outcome: &Result<Verdict>) -> Option<Duration> {
         prefixed::rhythm(references, outcome)
     }
 

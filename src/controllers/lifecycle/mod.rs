@@ -143,7 +143,7 @@ macro_rules! reports {
                 "Updated"
             }
 
-            fn rhythm(&self, _: &Tally, _: &Result<Verdict>) -> Option<Duration> {
+            fn rhythm(&self, _: &Tally, _: Option<&Tally>, _: &Result<Verdict>) -> Option<Duration> {
                 Some(RHYTHM)
             }
 

@@ -237,7 +237,7 @@ impl Managed for PullSecret {
         !matches!(step, Step::Write { create: false, drop, .. } if drop.is_empty())
     }
 
-    fn rhythm(&self, references: &References, _: &Result<Verdict>) -> Option<Duration> {
+    fn rhythm(&self, references: &References, _: Option<&Seen>, _: &Result<Verdict>) -> Option<Duration> {
         *references.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -253,7 +253,7 @@ impl Managed for Registry {
     }
 
     /// Up to a tenth early, so that registries spread out and a change is still noticed within the interval.
-    fn rhythm(&self, references: &References, _: &Result<Verdict>) -> Option<Duration> {
+    fn rhythm(&self, references: &References, _: Option<&Seen>, _: &Result<Verdict>) -> Option<Duration> {
         Some(references.interval.mul_f64(0.9 + 0.1 * fastrand::f64()))
     }
 

@@ -2,13 +2,19 @@
 //! lock, so that of many that change together the first does the work of all.
 
 mod act;
+mod backfill;
 pub(crate) mod parts;
 pub(crate) mod place;
 mod plan;
 #[cfg(test)]
 mod plan_tests;
+mod verify;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use kube::{
@@ -30,7 +36,7 @@ use crate::{
     api::{
         Registry, ReplicationConfig,
         names::{AccountId, Region},
-        replication::{ReplicationConfigStatus, ReplicationDestination, ReplicationRule},
+        replication::{Backfill, BackfillStatus, ReplicationConfigStatus, ReplicationDestination, ReplicationRule},
         repository::DriftStatus,
         status::CommonStatus,
     },
@@ -40,7 +46,7 @@ use crate::{
         error::Result,
         events::{Events, cut},
         managed::{Look, Managed, Told},
-        plan::{Goal, Plan, Verdict},
+        plan::{Goal, Plan, Verdict, Warning},
         reason::Reason,
         spawn::list_of,
     },
@@ -50,6 +56,9 @@ use crate::{
 /// How long is waited before a put for others that change together with this one, and how often again while there are any.
 const TOGETHER: Duration = Duration::from_millis(150);
 const PATIENCE: u32 = 8;
+
+/// How soon a round of questions that is due is begun.
+const SOON: Duration = Duration::from_secs(5);
 
 /// What a ReplicationConfig depends on.
 pub(crate) struct References {
@@ -149,22 +158,43 @@ impl Managed for ReplicationConfig {
         };
         let (registry, connection) = references.open()?;
         let own = references.part(self)?;
-        if goal == Goal::Present && look == Look::Routine && is_trusted(self, manage, &own) {
-            return Ok(Seen::Trusted { manage });
+        let asked = look == Look::Asked;
+        // Not with the daily look, nor for a plan: it has a rhythm of its own.
+        let verified = match (goal, look) {
+            (Goal::Present, Look::Routine | Look::Asked) => {
+                verify::round(self, manage, connection, asked).await.map(Box::new)
+            }
+            _ => None,
+        };
+        let trusted = goal == Goal::Present && look == Look::Routine && is_trusted(self, manage, &own);
+        if trusted && !self.follows_backfills() {
+            return Ok(Seen::Trusted {
+                manage,
+                message: backfill::trouble(self.told_backfills()),
+                verified,
+            });
         }
         let begun = Instant::now();
         let key = (registry.spec.registry_id.clone(), registry.spec.region.clone());
         let mut kept = references.places.enter(key).await;
-        let live = act::read(connection, &mut kept, begun, look == Look::Asked).await?;
-        let written = match manage {
-            true => act::written(references, registry, &mut kept).await?,
-            false => BTreeSet::new(),
+        let live = match kept.known().filter(|_| trusted) {
+            // Only the backfills are followed.
+            Some(known) => known,
+            None => act::read(connection, &mut kept, begun, asked).await?,
+        };
+        let record = match manage {
+            true => act::recorded(references, registry, &mut kept).await?,
+            false => place::Record::default(),
         };
         let mut sight = Box::new(Sight {
             manage,
             name: self.name_any(),
             live,
-            written,
+            record,
+            known: None,
+            unsent: BTreeMap::new(),
+            earlier: self.told_backfills().to_vec(),
+            verified,
             parts: references.parts()?,
             kept,
         });
@@ -183,12 +213,26 @@ impl Managed for ReplicationConfig {
             }
             sight.parts = parts;
         }
+        if goal == Goal::Present {
+            act::follow(connection, &mut sight, begun, asked).await?;
+        }
         Ok(Seen::Open(sight))
     }
 
     fn plan(&self, goal: Goal, _: &References, seen: &Seen, _: Timestamp) -> Plan<Step> {
         let has_rules = self.status.as_ref().is_some_and(|status| !status.in_force.is_empty());
-        plan::plan(goal, seen, |why| plan::left_behind(has_rules, why))
+        let mut plan = plan::plan(goal, seen, |why| plan::left_behind(has_rules, why));
+        let last = self.status.as_ref().and_then(|status| status.verification.as_ref());
+        // Told once, and again after all had arrived.
+        if let Some(message) = seen.verified().and_then(verify::trouble)
+            && last.and_then(verify::trouble).is_none()
+        {
+            plan.warnings.push(Warning {
+                reason: "NotReplicated",
+                message,
+            });
+        }
+        plan
     }
 
     async fn apply(&self, step: &Step, references: &References, seen: Seen) -> Result<Seen> {
@@ -196,7 +240,8 @@ impl Managed for ReplicationConfig {
             return Err(AwsError::incomplete("apply", "a document to change").into());
         };
         let (registry, connection) = references.open()?;
-        let sight = act::change(step, references, registry, connection, sight).await?;
+        let mut sight = act::change(step, references, registry, connection, sight).await?;
+        act::follow(connection, &mut sight, Instant::now(), false).await?;
         Ok(Seen::Open(sight))
     }
 
@@ -214,6 +259,17 @@ impl Managed for ReplicationConfig {
                 true => self.spec.rules.clone(),
                 false => rules.iter().filter_map(parts::rule).collect(),
             };
+        }
+        match told.seen {
+            Some(Seen::Open(sight)) if sight.manage && self.backfills() => status.backfills = sight.told(),
+            // What is not followed any more would never be told to be over.
+            _ if !self.backfills() => status.backfills.retain(backfill::is_over),
+            _ => {}
+        }
+        let verified = told.seen.and_then(Seen::verified);
+        match &self.spec.verify {
+            None => status.verification = None,
+            Some(_) => status.verification = verified.cloned().or(status.verification),
         }
         if !told.repaired.is_empty() {
             let drift = status.drift.get_or_insert_with(DriftStatus::default);
@@ -239,12 +295,26 @@ impl Managed for ReplicationConfig {
     fn headline(steps: &[Step]) -> &'static str {
         match steps.first() {
             Some(Step::Put(_)) => "ReplicationPut",
+            Some(Step::Backfill(_)) => "BackfillStarted",
             _ => "Updated",
         }
     }
 
-    fn rhythm(&self, _: &References, _: &Result<Verdict>) -> Option<Duration> {
-        None
+    /// Whatever is on its way is followed.
+    fn rhythm(&self, _: &References, seen: Option<&Seen>, outcome: &Result<Verdict>) -> Option<Duration> {
+        if !matches!(outcome, Ok(Verdict::Settled { .. } | Verdict::Observed { .. })) {
+            return None;
+        }
+        let now = Timestamp::now();
+        if let Seen::Open(sight) = seen?
+            && let Some(pause) = backfill::pause(&sight.told(), now)
+        {
+            return Some(pause);
+        }
+        let verify = self.spec.verify.as_ref()?;
+        let last = self.status.as_ref().and_then(|status| status.verification.as_ref());
+        let last = seen.and_then(Seen::verified).or(last)?;
+        Some(verify::until(verify, last, now).unwrap_or(SOON))
     }
 
     fn is_a_look(seen: &Seen) -> bool {
@@ -264,6 +334,20 @@ impl Managed for ReplicationConfig {
         {
             connection.in_use.wake_for_replication();
         }
+    }
+}
+
+impl ReplicationConfig {
+    fn backfills(&self) -> bool {
+        self.spec.backfill == Backfill::OnChange
+    }
+
+    fn follows_backfills(&self) -> bool {
+        self.backfills() && !self.told_backfills().iter().all(backfill::is_over)
+    }
+
+    fn told_backfills(&self) -> &[BackfillStatus] {
+        self.status.as_ref().map_or(&[], |status| &status.backfills)
     }
 }
 

@@ -5,7 +5,9 @@ use kube::{Resource as _, ResourceExt as _};
 use crate::{
     api::{
         Registry, ReplicationConfig,
-        replication::{DeleteReplication, FilterType, ReplicationDestination, ReplicationFilter, ReplicationRule},
+        replication::{
+            Backfill, DeleteReplication, FilterType, ReplicationDestination, ReplicationFilter, ReplicationRule,
+        },
     },
     control::reason::Reason,
     document::replication::{
@@ -37,6 +39,8 @@ pub(crate) struct Part {
     pub refused: Option<Refused>,
     /// Its rules were seen in ECR as it asks for them now.
     pub settled: bool,
+    /// What was there before its rules is to be sent, too.
+    pub backfills: bool,
 }
 
 pub(crate) fn meaning(rule: &ReplicationRule) -> Meaning {
@@ -56,6 +60,14 @@ pub(crate) fn place(destination: &ReplicationDestination) -> Place {
     }
 }
 
+/// As it stands in a status.
+pub(crate) fn destination(place: &Place) -> Option<ReplicationDestination> {
+    Some(ReplicationDestination {
+        region: place.region.parse().ok()?,
+        registry_id: place.registry_id.parse().ok()?,
+    })
+}
+
 pub(crate) fn deletes(rule: &ReplicationRule) -> bool {
     rule.delete_replication
         .as_ref()
@@ -64,12 +76,7 @@ pub(crate) fn deletes(rule: &ReplicationRule) -> bool {
 
 /// As it stands in a status. What was made from an object's rules can be written as such.
 pub(crate) fn rule(meaning: &Meaning) -> Option<ReplicationRule> {
-    let places = meaning.destinations.iter().map(|place| {
-        Some(ReplicationDestination {
-            region: place.region.parse().ok()?,
-            registry_id: place.registry_id.parse().ok()?,
-        })
-    });
+    let places = meaning.destinations.iter().map(destination);
     let filters = meaning.filters.as_ref().map(|filters| {
         let filters = filters.iter().map(|filter| ReplicationFilter {
             filter: filter.clone(),
@@ -119,6 +126,7 @@ pub(crate) fn part(object: &ReplicationConfig, registry: &Registry, known: &impl
         },
         refused,
         settled: settled && !object.spec.suspend,
+        backfills: object.spec.backfill == Backfill::OnChange,
     }
 }
 

@@ -1,17 +1,30 @@
 //! What to do about a registry's replication configuration. Pure.
 
-use std::{collections::BTreeSet, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
-use super::{parts::Part, place::Kept};
+use super::{
+    backfill::{self, Moves, Stage, Stages},
+    parts::Part,
+    place::{Kept, Record},
+};
 use crate::{
-    api::{Registry, registry::RegistryMode},
+    api::{
+        Registry,
+        registry::RegistryMode,
+        replication::{BackfillStatus, VerificationStatus},
+    },
+    aws::backfill::{Backfill, Unsent},
     control::{
         plan::{Goal, Plan, Verdict, Warning},
         reason::Reason,
     },
     controllers::registry::connection::Standing,
     document::replication::{
-        Document, Mark, Meaning,
+        Document, Mark, Meaning, Place,
         compose::{Claim, Composed, Next, Wish, compose, foreign, next, ours},
     },
 };
@@ -71,8 +84,22 @@ pub(crate) enum Seen {
     /// It was settled as it is now, and nothing tells of a change.
     Trusted {
         manage: bool,
+        /// What is told beside that.
+        message: String,
+        verified: Option<Box<VerificationStatus>>,
     },
     Open(Box<Sight>),
+}
+
+impl Seen {
+    /// What ECR said of images on their way, if it was asked.
+    pub(crate) fn verified(&self) -> Option<&VerificationStatus> {
+        match self {
+            Self::Trusted { verified, .. } => verified.as_deref(),
+            Self::Open(sight) => sight.verified.as_deref(),
+            Self::Shut(_) => None,
+        }
+    }
 }
 
 /// What was read, while nobody else here writes.
@@ -82,8 +109,14 @@ pub(crate) struct Sight {
     /// The name of the object that looks.
     pub name: String,
     pub live: Document,
-    /// Which rules are on record as ours.
-    pub written: BTreeSet<Mark>,
+    pub record: Record,
+    /// All backfills of the registry; `None` where nothing had to be read.
+    pub known: Option<Vec<Backfill>>,
+    /// Some images that backfills could not send, by backfill.
+    pub unsent: BTreeMap<String, Vec<Unsent>>,
+    /// What was told of the object's backfills before.
+    pub earlier: Vec<BackfillStatus>,
+    pub verified: Option<Box<VerificationStatus>>,
     /// Every object of the registry, the oldest first.
     pub parts: Vec<Part>,
     /// Held to the end of the reconcile.
@@ -93,16 +126,51 @@ pub(crate) struct Sight {
 impl Sight {
     pub(crate) fn composed(&self) -> Composed {
         let claims: Vec<Claim> = self.parts.iter().map(|part| part.claim.clone()).collect();
-        compose(&claims, &foreign(&self.live, &self.written))
+        compose(&claims, &foreign(&self.live, &self.record.written))
     }
 
     pub(crate) fn next(&self, composed: &Composed) -> Next {
-        next(&self.live, &self.written, &composed.rules)
+        next(&self.live, &self.record.written, &composed.rules)
     }
 
     /// Whether the document is to be another one.
     pub(crate) fn is_to_be_put(&self) -> bool {
         !self.next(&self.composed()).document.is_same(&self.live)
+    }
+
+    /// The destinations of this object's rules for which a backfill may have been asked.
+    pub(crate) fn backfilled(&self) -> BTreeSet<Place> {
+        if !self.own().is_some_and(|own| own.backfills) {
+            return BTreeSet::new();
+        }
+        let rules = self.composed().parts.remove(&self.name).unwrap_or_default();
+        rules.into_iter().flat_map(|rule| rule.destinations).collect()
+    }
+
+    /// Whether what ECR knows of backfills has to be read.
+    pub(crate) fn has_open_backfills(&self) -> bool {
+        let of = self.backfilled();
+        let mut own = self.record.backfills.iter().filter(|(to, _)| of.contains(to));
+        own.any(|(to, stage)| backfill::is_open(to, stage, &self.earlier))
+    }
+
+    fn moves(&self) -> Moves {
+        match &self.known {
+            Some(known) => backfill::moves(&self.record.backfills, &self.backfilled(), known),
+            None => Moves::default(),
+        }
+    }
+
+    /// How the backfills of this object's destinations stand.
+    pub(crate) fn told(&self) -> Vec<BackfillStatus> {
+        let known = self.known.as_deref().unwrap_or_default();
+        backfill::told(
+            &self.record.backfills,
+            &self.backfilled(),
+            known,
+            &self.unsent,
+            &self.earlier,
+        )
     }
 
     pub(crate) fn own(&self) -> Option<&Part> {
@@ -117,7 +185,7 @@ impl Sight {
 
     /// Whether rules that were in force as their objects ask for them are not there any more.
     pub(crate) fn is_drift(&self) -> bool {
-        let places = ours(&self.live, &self.written).into_iter();
+        let places = ours(&self.live, &self.record.written).into_iter();
         let own = self
             .live
             .with(places.filter_map(|at| self.live.rules.get(at).cloned()).collect());
@@ -135,6 +203,8 @@ pub(crate) enum Step {
     Put(Box<Change>),
     /// Marks of rules that are not there are taken off the record.
     Forget(BTreeSet<Mark>),
+    /// What was there before the rules is sent, too.
+    Backfill(Moves),
 }
 
 /// A document in place of another.
@@ -142,6 +212,8 @@ pub(crate) enum Step {
 pub(crate) struct Change {
     pub before: Document,
     pub next: Next,
+    /// The backfills that are on record then.
+    pub backfills: Stages,
 }
 
 impl fmt::Display for Step {
@@ -159,9 +231,23 @@ impl fmt::Display for Step {
                     f,
                     "put the replication configuration: {} to add or to change, {obsolete} of ours replaced or removed, {others} of others kept",
                     rules(missing.len())
-                )
+                )?;
+                let stages = change.backfills.iter();
+                let wanted = stages.filter(|(_, stage)| **stage == Stage::Wanted).map(|(to, _)| to);
+                for (at, to) in wanted.enumerate() {
+                    let lead = if at == 0 { "; then a backfill to" } else { "," };
+                    write!(f, "{lead} {} in {}", to.registry_id, to.region)?;
+                }
+                Ok(())
             }
             Self::Forget(_) => f.write_str("record which rules are ours"),
+            Self::Backfill(moves) => {
+                let places = moves.start.iter().chain(moves.found.keys());
+                let places: Vec<String> = places
+                    .map(|to| format!("{} in {}", to.registry_id, to.region))
+                    .collect();
+                write!(f, "start a backfill to {}", places.join(", "))
+            }
         }
     }
 }
@@ -175,13 +261,19 @@ pub(crate) fn plan(goal: Goal, seen: &Seen, left: impl FnOnce(&str) -> Plan<Step
         (Seen::Shut(Gate::Lost(verdict)), Goal::Absent) => return left(&verdict.to_string()),
         (Seen::Shut(Gate::Closed(verdict) | Gate::Lost(verdict)), _) => return Plan::verdict(verdict.clone()),
         (Seen::Shut(Gate::Open { .. }), _) => return Plan::verdict(Verdict::NotYet { after: SOON }),
-        (Seen::Trusted { manage: true }, _) => {
+        (
+            Seen::Trusted {
+                manage: true, message, ..
+            },
+            _,
+        ) => {
+            let message = message.clone();
             return Plan {
                 holds: true,
-                ..Plan::verdict(Verdict::settled())
+                ..Plan::verdict(Verdict::Settled { message })
             };
         }
-        (Seen::Trusted { manage: false }, _) => {
+        (Seen::Trusted { manage: false, .. }, _) => {
             return Plan::verdict(Verdict::Observed {
                 differences: Vec::new(),
             });
@@ -223,22 +315,67 @@ fn manage(goal: Goal, sight: &Sight, composed: &Composed, next: Next) -> Plan<St
     let holds = goal == Goal::Present
         && (part.is_some_and(|rules| !rules.is_empty())
             || sight.own().is_some_and(|own| !own.claim.in_force.is_empty()));
+    let moves = match goal {
+        Goal::Present => sight.moves(),
+        Goal::Absent => Moves::default(),
+    };
     let steps = if !next.document.is_same(&sight.live) {
         vec![Step::Put(Box::new(Change {
             before: sight.live.clone(),
             next,
+            backfills: stages(sight, composed),
         }))]
-    } else if next.marks != sight.written {
+    } else if next.marks != sight.record.written {
         vec![Step::Forget(next.marks)]
+    } else if !moves.is_empty() {
+        vec![Step::Backfill(moves)]
     } else {
         Vec::new()
     };
+    let told = sight.told();
     Plan {
         steps,
-        verdict: verdict(goal, sight, composed),
+        verdict: match verdict(goal, sight, composed) {
+            Verdict::Settled { message } if message.is_empty() => Verdict::Settled {
+                message: backfill::trouble(&told),
+            },
+            other => other,
+        },
         holds,
-        warnings: Vec::new(),
+        warnings: newly_failed(&told, &sight.earlier),
     }
+}
+
+/// The backfills that are asked for once the rules are put: those that were, and one to each place that the rules of an
+/// object with backfills bring something new to.
+fn stages(sight: &Sight, composed: &Composed) -> Stages {
+    let asking = sight.parts.iter().filter(|part| part.backfills);
+    let rules: Vec<&Meaning> = asking
+        .filter_map(|part| composed.parts.get(&part.name))
+        .flatten()
+        .collect();
+    let mut stages = sight.record.backfills.clone();
+    stages.retain(|to, _| rules.iter().any(|rule| rule.destinations.contains(to)));
+    for to in sight.live.gains(rules) {
+        stages.insert(to, Stage::Wanted);
+    }
+    stages
+}
+
+/// Backfills of which nobody was told yet that they did not send everything.
+fn newly_failed(told: &[BackfillStatus], earlier: &[BackfillStatus]) -> Vec<Warning> {
+    let ended = told.iter().filter(|one| {
+        let mut before = earlier.iter().filter(|before| before.id == one.id);
+        backfill::is_over(one) && !before.any(backfill::is_over)
+    });
+    let warnings = ended.filter_map(|one| {
+        let trouble = backfill::trouble(std::slice::from_ref(one));
+        (!trouble.is_empty()).then(|| Warning {
+            reason: "BackfillFailed",
+            message: format!("Not every image was replicated: {trouble}; status.backfills names some."),
+        })
+    });
+    warnings.collect()
 }
 
 fn verdict(goal: Goal, sight: &Sight, composed: &Composed) -> Verdict {

@@ -300,7 +300,7 @@ impl Managed for Repository {
     }
 
     /// A preview of what is in force is under way.
-    fn rhythm(&self, references: &References, outcome: &Result<Verdict>) -> Option<Duration> {
+    fn rhythm(&self, references: &References, _: Option<&Seen>, outcome: &Result<Verdict>) -> Option<Duration> {
         let (connection, name) = (references.connection.as_ref()?, references.name.as_ref().ok()?);
         let pending = matches!(outcome, Ok(Verdict::Settled { .. })) && connection.previews.is_pending(name);
         pending.then_some(cleanup::PREVIEW)

@@ -8,7 +8,7 @@ pub(crate) mod compose;
 mod properties;
 mod rule;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
@@ -73,6 +73,24 @@ impl Document {
             .iter()
             .filter_map(Rule::meaning)
             .any(|other| other.includes(rule))
+    }
+
+    /// Where these rules replicate repositories to that the document does not replicate there.
+    pub(crate) fn gains<'r>(&self, rules: impl IntoIterator<Item = &'r Meaning>) -> BTreeSet<Place> {
+        let standing: Vec<&Meaning> = self.rules.iter().filter_map(Rule::meaning).collect();
+        let is_new = |rule: &Meaning, to: &Place| {
+            let mut filters: Vec<Option<&str>> = match &rule.filters {
+                None => vec![None],
+                Some(filters) => filters.iter().map(|filter| Some(filter.as_str())).collect(),
+            };
+            filters.retain(|filter| !standing.iter().any(|other| other.reaches(*filter, to)));
+            !filters.is_empty()
+        };
+        let mut places = BTreeSet::new();
+        for rule in rules {
+            places.extend(rule.destinations.iter().filter(|to| is_new(rule, to)).cloned());
+        }
+        places
     }
 
     fn essence(&self) -> (BTreeMap<String, usize>, String) {
@@ -153,6 +171,44 @@ mod tests {
         let mut unknown = one.value();
         unknown["rules"][0]["tomorrow"] = json!(1);
         assert!(!one.is_same(&document(&unknown)));
+    }
+
+    #[test]
+    fn what_is_replicated_already_is_no_gain() {
+        let standing = document(&json!({ "rules": [
+            { "destinations": [{ "region": "a", "registryId": "1" }],
+              "repositoryFilters": [{ "filter": "team-a/", "filterType": "PREFIX_MATCH" }] },
+            { "destinations": [{ "region": "b", "registryId": "1" }] },
+            { "destinations": [{ "region": "c", "registryId": "1" }], "repositoryFilters": "not a list" },
+        ]}));
+        let rule = |regions: &[&str], filters: Option<&[&str]>| Meaning {
+            destinations: regions
+                .iter()
+                .map(|region| Place {
+                    region: (*region).into(),
+                    registry_id: "1".into(),
+                })
+                .collect(),
+            filters: filters.map(|filters| filters.iter().map(ToString::to_string).collect()),
+            deletes: false,
+        };
+        let gains = |rule: Meaning| {
+            let gained = standing.gains([&rule]).into_iter();
+            gained.map(|place| place.region).collect::<Vec<_>>().concat()
+        };
+        assert_eq!(gains(rule(&["a", "b"], Some(&["team-a/"]))), "");
+        assert_eq!(gains(rule(&["a", "b"], Some(&["team-a/web"]))), "", "a part of it");
+        assert_eq!(gains(rule(&["a", "b"], Some(&["team-a/", "team-b/"]))), "a");
+        assert_eq!(gains(rule(&["a", "b"], Some(&["team-"]))), "a", "more than is there");
+        assert_eq!(gains(rule(&["a", "b"], None)), "a");
+        assert_eq!(
+            gains(rule(&["c"], Some(&["team-a/"]))),
+            "c",
+            "what is not understood counts for nothing"
+        );
+        let mut deletes = rule(&["a"], Some(&["team-a/"]));
+        deletes.deletes = true;
+        assert_eq!(gains(deletes), "");
     }
 
     #[test]

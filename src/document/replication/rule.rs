@@ -130,6 +130,16 @@ impl Meaning {
         filters && self.destinations.is_superset(&other.destinations) && self.deletes == other.deletes
     }
 
+    /// Whether all repositories whose names begin so, or all of the registry, are replicated to a registry by it.
+    pub(super) fn reaches(&self, prefix: Option<&str>, to: &Place) -> bool {
+        let takes = match (&self.filters, prefix) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(filters), Some(prefix)) => filters.iter().any(|filter| prefix.starts_with(filter)),
+        };
+        takes && self.destinations.contains(to)
+    }
+
     /// Whether a repository is replicated to a registry by it.
     #[cfg(test)]
     pub(super) fn takes(&self, repository: &str, to: &Place) -> bool {

@@ -110,3 +110,32 @@ fn a_rule_of_aws_is_taken_as_it_stands_and_bad_ones_are_refused() -> Result<()> 
             .map(drop)
     })
 }
+
+#[test]
+fn what_is_no_interval_and_no_way_to_backfill_is_refused() -> Result<()> {
+    run(async |stage| {
+        let scene = stage.scene("repl-adm-more").await?;
+        let with = |field: &str, value: Value| {
+            let mut object = config(&scene, "more", json!([{ "destinations": to("us-west-2") }]));
+            object["spec"][field] = value;
+            object
+        };
+        let interval = "spec.verify.interval is 10m to 7d, such as 30m, 6h or 1d";
+        for (field, value, sentence) in [
+            ("backfill", json!("Always"), "Unsupported value: \"Always\""),
+            ("verify", json!({ "interval": "9m" }), interval),
+            ("verify", json!({ "interval": "169h" }), interval),
+            ("verify", json!({ "interval": "8d" }), interval),
+            ("verify", json!({ "interval": "often" }), "spec.verify.interval"),
+            ("verify", json!({ "maxCalls": 9 }), "spec.verify.maxCalls"),
+            ("verify", json!({ "maxCalls": 2_001 }), "spec.verify.maxCalls"),
+        ] {
+            let refusal = scene.refusal(&with(field, value.clone())).await?;
+            ensure!(refusal.contains(sentence), "{value} was refused with:\n{refusal}");
+        }
+        for interval in ["10m", "1h30m", "168h", "7d"] {
+            scene.apply(&with("verify", json!({ "interval": interval }))).await?;
+        }
+        scene.apply(&with("verify", json!({}))).await.map(drop)
+    })
+}

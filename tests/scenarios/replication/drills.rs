@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::{config, delete, grant, has, is, named, rule, settled, wire};
+use super::{backfill, config, delete, grant, has, is, named, rule, settled, wire};
 use crate::{
     drill::{Drill, Theatre},
     support::{Scene, run},
@@ -58,6 +58,33 @@ impl Drill for Create {
     }
 }
 
+/// An object is created whose images are to be sent, also those that were there before.
+struct Backfill(Scene);
+
+impl Drill for Backfill {
+    async fn prepare(&self, _: &Theatre, round: usize) -> Result<Scene> {
+        if round == 0 {
+            prepare(&self.0).await?;
+        }
+        Ok(self.0.clone())
+    }
+
+    async fn act(&self, scene: &Scene, round: usize) -> Result<()> {
+        let rules = json!([rule(scene, super::FAR, &[&filter(round)])]);
+        scene
+            .apply(&backfill::on_change(scene, &name(round), rules))
+            .await
+            .map(drop)
+    }
+
+    async fn settled(&self, scene: &Scene, round: usize) -> Result<()> {
+        backfill::is(scene, &name(round), "COMPLETE").await?;
+        // One for each change, whatever was lost on the way.
+        anyhow::ensure!(backfill::all(scene).await?.len() == round + 1);
+        Ok(())
+    }
+}
+
 /// An object goes, and another one stays.
 struct Delete(Scene);
 
@@ -100,6 +127,28 @@ fn killed_at_any_call_or_write_for_replication_the_operator_finishes_later() -> 
         theatre.killed_at_every_write(&create).await?;
         let delete = Delete(theatre.scene("repl-write-delete").await?);
         theatre.killed_at_every_write(&delete).await
+    })
+}
+
+#[test]
+fn a_backfill_is_started_once_whenever_the_operator_dies() -> Result<()> {
+    run(async |stage| {
+        let theatre = Theatre::open(stage, "fill-kills").await?;
+        let backfill = Backfill(theatre.scene("fill-kill").await?);
+        theatre.killed_at_every_call(&backfill).await?;
+        let backfill = Backfill(theatre.scene("fill-write").await?);
+        theatre.killed_at_every_write(&backfill).await
+    })
+}
+
+#[test]
+fn a_backfill_is_started_once_whatever_answer_is_lost() -> Result<()> {
+    run(async |stage| {
+        let theatre = Theatre::open(stage, "fill-losses").await?;
+        let backfill = Backfill(theatre.scene("fill-lose").await?);
+        theatre.answers_lost(&backfill).await?;
+        let backfill = Backfill(theatre.scene("fill-lost").await?);
+        theatre.write_answers_lost(&backfill).await
     })
 }
 

@@ -1,6 +1,6 @@
 //! Replication backfill: what was pushed before a rule, carried over on request.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use fakecloud_core::service::{AwsResponse, AwsServiceError};
@@ -17,6 +17,9 @@ use crate::world::World;
 
 /// How many backfills may run at once.
 const MOST: usize = 10;
+
+/// How long one is being prepared: no answer to its start shows it as done.
+const PREPARING: Duration = Duration::from_millis(500);
 
 /// One backfill.
 pub(super) struct Backfill {
@@ -107,7 +110,10 @@ impl Registry {
         extra.backfills.push(backfill);
         drop(extra);
         let (registry, world) = (Arc::clone(self), Arc::clone(world));
-        tokio::spawn(async move { registry.run_backfill(&world, &id) });
+        tokio::spawn(async move {
+            tokio::time::sleep(PREPARING).await;
+            registry.run_backfill(&world, &id);
+        });
         Ok(AwsResponse::ok_json(answer))
     }
 
@@ -118,7 +124,8 @@ impl Registry {
         }) else {
             return;
         };
-        for (name, digest, tag) in self.all_images() {
+        let images = self.all_images().into_iter();
+        for (name, digest, tag) in images.filter(|(name, ..)| self.sends(name, &destination)) {
             if self.with_backfill(id, |backfill| backfill.status != "IN_PROGRESS") != Some(false) {
                 return;
             }
@@ -128,7 +135,11 @@ impl Registry {
                 image["imageTag"] = json!(tag);
             }
             let status = if copied.is_ok() { "COMPLETE" } else { "FAILED" };
-            let result = json!({ "repositoryName": name, "imageId": image, "status": status });
+            self.record_replication(&name, &digest, &destination, status);
+            let mut result = json!({ "repositoryName": name, "imageId": image, "status": status });
+            if copied.is_err() {
+                result["failureCode"] = json!("AccessDenied");
+            }
             self.with_backfill(id, |backfill| backfill.results.push(result));
         }
         self.with_backfill(id, |backfill| {

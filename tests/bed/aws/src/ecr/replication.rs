@@ -127,6 +127,11 @@ impl Registry {
             .any(|known| known == *destination)
     }
 
+    /// Whether some rule replicates a repository to this destination.
+    pub(super) fn sends(&self, repository: &str, destination: &Destination) -> bool {
+        self.destinations_of(repository, false).contains(destination)
+    }
+
     /// Carries a pushed image over, after the push has been answered.
     pub(super) fn replicate(self: &Arc<Self>, world: &Arc<World>, repository: &str, digest: &str, tag: Option<&str>) {
         let targets = self.destinations_of(repository, false);
@@ -257,7 +262,7 @@ impl Registry {
         Ok(())
     }
 
-    fn record_replication(&self, name: &str, digest: &str, target: &Destination, status: &str) {
+    pub(super) fn record_replication(&self, name: &str, digest: &str, target: &Destination, status: &str) {
         let (account, region) = target;
         let failure = (status == "FAILED").then_some("AccessDenied");
         let entry = json!({ "region": region, "registry_id": account, "status": status, "failure_code": failure });

@@ -1,0 +1,271 @@
+//! What was there before a rule is sent once, and what does not arrive is told.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Result, ensure};
+use bed::eventually;
+use serde_json::{Value, json};
+
+use super::{FAR, config, look_now, named, open, rule, settled, told};
+use crate::support::{LIMIT, REGION, Scene, message, run};
+
+/// An object that asks for backfills.
+pub(super) fn on_change(scene: &Scene, name: &str, rules: Value) -> Value {
+    let mut object = config(scene, name, rules);
+    object["spec"]["backfill"] = json!("OnChange");
+    object
+}
+
+/// Every backfill that ECR knows.
+pub(super) async fn all(scene: &Scene) -> Result<Vec<aws_sdk_ecr::types::ReplicationBackfillSummary>> {
+    let answer = scene
+        .ecr()
+        .await?
+        .list_replication_backfills()
+        .max_results(50)
+        .send()
+        .await?;
+    Ok(answer.backfills.unwrap_or_default())
+}
+
+/// Waits until the object tells of its only backfill that it is in this state.
+pub(super) async fn is(scene: &Scene, name: &str, state: &str) -> Result<Value> {
+    super::is(scene, name, "Settled").await?;
+    eventually(LIMIT, &format!("the backfill to be {state}"), async || {
+        let object = scene.get("replicationconfig", &named(scene, name)).await?;
+        let told = &object["status"]["backfills"];
+        ensure!(told[0]["state"] == state && told[1].is_null(), "{told}");
+        Ok(object)
+    })
+    .await
+}
+
+async fn push(scene: &Scene, repository: &str, tag: &str) -> Result<String> {
+    let aws = &scene.stage.aws;
+    aws.push_image(&scene.account, REGION, repository, tag, tag.as_bytes())
+        .await
+}
+
+/// The tags that arrived in the other Region.
+async fn arrived(scene: &Scene, repository: &str) -> Result<Vec<String>> {
+    let aws = &scene.stage.aws;
+    let far = aws.ecr(FAR, &aws.admin(&scene.account).await?);
+    let Ok(answer) = far.list_images().repository_name(repository).send().await else {
+        return Ok(Vec::new());
+    };
+    let mut tags: Vec<String> = answer
+        .image_ids()
+        .iter()
+        .filter_map(|id| id.image_tag.clone())
+        .collect();
+    tags.sort();
+    Ok(tags)
+}
+
+async fn create(scene: &Scene, repository: &str) -> Result<()> {
+    let create = scene.ecr().await?.create_repository().repository_name(repository);
+    create.send().await?;
+    Ok(())
+}
+
+#[test]
+fn what_was_there_before_is_sent_once_for_each_change_and_never_without_one() -> Result<()> {
+    run(async |stage| {
+        let scene = open(stage, "fill-once").await?;
+        for repository in ["team-a/web", "team-b/web", "other/web"] {
+            create(&scene, repository).await?;
+            push(&scene, repository, "early").await?;
+        }
+        let a = json!([rule(&scene, FAR, &["team-a/"])]);
+        scene.apply(&on_change(&scene, "a", a.clone())).await?;
+        let object = is(&scene, "a", "COMPLETE").await?;
+        let told = &object["status"]["backfills"][0];
+        ensure!(
+            told["total"] == 1 && told["complete"] == 1 && told["failed"] == 0,
+            "{told}"
+        );
+        ensure!(all(&scene).await?[0].replication_backfill_id() == told["id"], "{told}");
+        ensure!(arrived(&scene, "team-a/web").await? == ["early"]);
+        ensure!(arrived(&scene, "team-b/web").await?.is_empty());
+        // What the registry replicates already is no change, whoever asks for it.
+        scene.apply(&on_change(&scene, "same", a)).await?;
+        super::is(&scene, "same", "Settled").await?;
+        // Nor is what nobody wants to be sent.
+        settled(&scene, "never", json!([rule(&scene, FAR, &["other/"])])).await?;
+        ensure!(all(&scene).await?.len() == 1);
+        scene
+            .apply(&on_change(&scene, "b", json!([rule(&scene, FAR, &["team-b/"])])))
+            .await?;
+        is(&scene, "b", "COMPLETE").await?;
+        ensure!(all(&scene).await?.len() == 2);
+        ensure!(arrived(&scene, "team-b/web").await? == ["early"]);
+        // One that is over is not asked for again.
+        stage.aws.reset_calls(&scene.account, REGION).await?;
+        look_now(&scene, "a", "1").await?;
+        let calls = scene.operators_calls().await?;
+        ensure!(!calls.contains_key("StartReplicationBackfill"), "{calls:?}");
+        is(&scene, "a", "COMPLETE").await.map(drop)
+    })
+}
+
+#[test]
+fn what_another_tool_took_out_is_sent_again_when_it_is_put_back() -> Result<()> {
+    run(async |stage| {
+        let scene = open(stage, "fill-drift").await?;
+        scene
+            .apply(&on_change(&scene, "a", json!([rule(&scene, FAR, &[])])))
+            .await?;
+        is(&scene, "a", "COMPLETE").await?;
+        super::wire::put(&scene, &json!([])).await?;
+        create(&scene, "team-a/web").await?;
+        push(&scene, "team-a/web", "meanwhile").await?;
+        look_now(&scene, "a", "1").await?;
+        eventually(LIMIT, "the image to arrive", async || {
+            let arrived = arrived(&scene, "team-a/web").await?;
+            ensure!(arrived == ["meanwhile"], "{arrived:?}");
+            Ok(())
+        })
+        .await?;
+        ensure!(all(&scene).await?.len() == 2);
+        Ok(())
+    })
+}
+
+#[test]
+fn images_that_are_refused_are_told_with_examples_and_hold_nothing_up() -> Result<()> {
+    run(async |stage| {
+        let scene = open(stage, "fill-fails").await?;
+        create(&scene, "team-a/web").await?;
+        let digest = push(&scene, "team-a/web", "early").await?;
+        // The other account lets nobody in.
+        let rules = json!([{ "destinations": [{ "region": FAR, "registryId": "300000000001" }] }]);
+        scene.apply(&on_change(&scene, "a", rules)).await?;
+        let object = is(&scene, "a", "FAILED").await?;
+        let told = &object["status"]["backfills"][0];
+        ensure!(told["failed"] == 1, "{told}");
+        let example = &told["examples"][0];
+        ensure!(
+            example["repository"] == "team-a/web" && example["image"] == digest.as_str(),
+            "{told}"
+        );
+        ensure!(example["failureCode"] == "AccessDenied", "{told}");
+        let object = eventually(LIMIT, "the condition to say so", async || {
+            let object = scene.get("replicationconfig", &named(&scene, "a")).await?;
+            ensure!(
+                message(&object).contains("the backfill to 300000000001 in us-east-1 has failed"),
+                "{}",
+                message(&object)
+            );
+            Ok(object)
+        })
+        .await?;
+        ensure!(
+            object["status"]["conditions"][0]["status"] == "True",
+            "{}",
+            object["status"]
+        );
+        let notes = eventually(LIMIT, "an Event", async || {
+            let notes = told_of(&scene).await?;
+            ensure!(!notes.is_empty());
+            Ok(notes)
+        })
+        .await?;
+        ensure!(notes.len() == 1, "{notes:?}");
+        Ok(())
+    })
+}
+
+async fn told_of(scene: &Scene) -> Result<Vec<String>> {
+    told(scene, &named(scene, "a"), "BackfillFailed").await
+}
+
+#[test]
+fn whether_images_have_arrived_is_asked_now_and_then_within_a_number_of_calls() -> Result<()> {
+    run(async |stage| {
+        let scene = open(stage, "verify").await?;
+        for repository in ["team-a/early", "team-a/web", "other/web"] {
+            create(&scene, repository).await?;
+        }
+        let early = push(&scene, "team-a/early", "early").await?;
+        let mut object = config(&scene, "a", json!([rule(&scene, FAR, &["team-a/"])]));
+        object["spec"]["verify"] = json!({ "interval": "1h", "maxCalls": 10 });
+        settled(&scene, "b", json!([rule(&scene, FAR, &["team-a/"])])).await?;
+        push(&scene, "team-a/web", "late").await?;
+        push(&scene, "other/web", "late").await?;
+        scene.apply(&object).await?;
+        let status = eventually(LIMIT, "the first answers", async || {
+            let object = scene.get("replicationconfig", &named(&scene, "a")).await?;
+            let told = object["status"]["verification"].clone();
+            let to = told["destinations"][0].clone();
+            ensure!(told["images"] == 2 && to["complete"] == 1, "{told}");
+            Ok(told)
+        })
+        .await?;
+        let to = &status["destinations"][0];
+        ensure!(to["notReplicated"] == 1 && to["failed"] == 0, "{status}");
+        ensure!(to["examples"][0]["repository"] == "team-a/early", "{status}");
+        ensure!(to["examples"][0]["image"] == early.as_str(), "{status}");
+        ensure!(status["reached"].is_null() && status["message"].is_null(), "{status}");
+        // The next round is an hour away.
+        stage.aws.reset_calls(&scene.account, REGION).await?;
+        settled(&scene, "c", json!([rule(&scene, FAR, &["x/"])])).await?;
+        let calls = scene.operators_calls().await?;
+        ensure!(!calls.contains_key("DescribeImageReplicationStatus"), "{calls:?}");
+        // Whoever asks is answered now: two calls for each repository, and one of them has gone up since.
+        let backfill = scene.ecr().await?.start_replication_backfill().destination(
+            aws_sdk_ecr::types::ReplicationDestination::builder()
+                .region(FAR)
+                .registry_id(&scene.account)
+                .build()?,
+        );
+        backfill.send().await?;
+        eventually(LIMIT, "the image to arrive", async || {
+            ensure!(arrived(&scene, "team-a/early").await? == ["early"]);
+            Ok(())
+        })
+        .await?;
+        let object = look_now(&scene, "a", "1").await?;
+        let to = &object["status"]["verification"]["destinations"][0];
+        ensure!(to["complete"] == 2 && to["notReplicated"] == 0, "{to}");
+        let calls = scene.operators_calls().await?;
+        ensure!(calls["DescribeImageReplicationStatus"] == 2, "{calls:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_round_of_questions_goes_on_where_the_last_one_has_ended() -> Result<()> {
+    run(async |stage| {
+        let scene = open(stage, "verify-many").await?;
+        let rules = json!([rule(&scene, FAR, &["team-a/"])]);
+        settled(&scene, "a", rules.clone()).await?;
+        // Two calls each, and ten a round.
+        for nth in 0..8 {
+            let repository = format!("team-a/{nth}");
+            create(&scene, &repository).await?;
+            push(&scene, &repository, "v1").await?;
+        }
+        let mut object = config(&scene, "a", rules);
+        object["spec"]["verify"] = json!({ "maxCalls": 10 });
+        scene.apply(&object).await?;
+        let asked = AtomicU32::new(0);
+        let round = async || {
+            let token = asked.fetch_add(1, Ordering::Relaxed).to_string();
+            let mut object = look_now(&scene, "a", &token).await?;
+            Ok::<_, anyhow::Error>(object["status"]["verification"].take())
+        };
+        // Until all of them were listed.
+        let first = eventually(LIMIT, "a whole round", async || {
+            let told = round().await?;
+            ensure!(told["images"] == 5, "{told}");
+            Ok(told)
+        })
+        .await?;
+        let second = round().await?;
+        ensure!(
+            second["images"] == 5 && second["reached"] != first["reached"],
+            "{first} {second}"
+        );
+        Ok(())
+    })
+}
