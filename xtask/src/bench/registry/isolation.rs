@@ -1,0 +1,188 @@
+//! Repositories beside registries that do not answer.
+//!
+//! Those take calls and never answer them, so that each call ends by the operator's own limit of time: a refusal would be over
+//! at once and hold nothing up. Of ECR alone: the tokens of the roles come from STS, which goes on.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use bed::{Effect, Fault};
+use serde_json::{Value, json};
+
+use super::super::figures::{Figures, rounded};
+use super::super::measured::Measured;
+use super::super::objects::{self, Collection, Watch, lack};
+use super::super::phases::generous;
+use super::super::say;
+use super::super::stage::{NAMESPACE, Purpose, Stage};
+use super::super::usage::Usage;
+use super::Settings;
+use super::places::{self, Place};
+
+/// When the registries stop answering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outage {
+    /// The operator has claimed them and comes to them with new objects.
+    OnceClaimed,
+    /// Before the operator is started that is to claim them.
+    AtStart,
+}
+
+/// What one run came to.
+struct Run {
+    figures: Figures,
+    /// How many calls the registries took that do not answer.
+    unanswered: u64,
+    usage: Usage,
+}
+
+/// The objects of registries that answer in both runs, and of the others.
+const ANSWERS: &str = "bench.ecr-operator.dev/answers";
+
+/// The same with all registries answering and with some that do not.
+pub(super) async fn measure(settings: &Settings, program: &Path, outage: Outage) -> Result<(Measured, Usage)> {
+    say("all registries answer");
+    let all = run(settings, program, outage, false).await?;
+    say(&format!(
+        "{} of {} registries do not answer",
+        settings.down, settings.registries
+    ));
+    let some = run(settings, program, outage, true).await?;
+    let (usual, slowed) = (all.figures.seconds, some.figures.seconds);
+    let count = (settings.registries - settings.down) * settings.repositories;
+    let measured = Measured {
+        count,
+        figures: some.figures,
+    };
+    let measured = measured
+        .with("registries", settings.registries)
+        .with("down", settings.down)
+        .with("seconds_all_answering", rounded(usual))
+        .with("aws_calls_all_answering", all.figures.total_calls())
+        .with("ratio", rounded(slowed / usual))
+        .with("calls_unanswered", some.unanswered);
+    Ok((measured, all.usage.and(some.usage)))
+}
+
+async fn run(settings: &Settings, program: &Path, outage: Outage, silence_some: bool) -> Result<Run> {
+    let places = Place::some(settings.registries);
+    // Which are waited for is the same whether the others answer or not.
+    let (down, up) = places.split_at(settings.down as usize);
+    let silent = if silence_some { down } else { &[] };
+    let manifests = manifests(&places, settings.down, settings.repositories);
+    let expected = up.len() * settings.repositories as usize;
+    let limit = generous(u32::try_from(manifests.len())?);
+    let mut stage = Stage::start(program.to_owned(), Purpose::Registries, &[], settings.rtt()).await?;
+    let mut watch = Watch::of(&stage.client, Collection::repositories(&format!("{ANSWERS}=yes")), lack).await?;
+    let repositories = objects::api(&stage.client);
+    let faults;
+    let (before, start) = match outage {
+        Outage::OnceClaimed => {
+            places::open(&stage, &places).await?;
+            faults = silence(&stage, silent).await?;
+            (stage.reading().await?, Instant::now())
+        }
+        Outage::AtStart => {
+            stage.stop().await?;
+            places::apply(&stage, &places).await?;
+            objects::create(&repositories, &manifests).await?;
+            faults = silence(&stage, silent).await?;
+            (stage.reading().await?, Instant::now())
+        }
+    };
+    let beginning = async {
+        match outage {
+            Outage::OnceClaimed => objects::create(&repositories, &manifests).await,
+            Outage::AtStart => stage.start_operator(&[]).await,
+        }
+    };
+    let waiting = async {
+        let ready = watch.until(
+            limit,
+            "all Repositories of registries that answer to be Ready",
+            |seen| seen.ready() == expected,
+        );
+        ready.await?;
+        Ok(start.elapsed().as_secs_f64())
+    };
+    let ((), seconds) = tokio::try_join!(beginning, waiting)?;
+    let figures = Figures::between(&before, &stage.reading().await?);
+    let unanswered = unanswered(&stage, &faults).await?;
+    as_said(&stage, up, silent, settings.repositories).await?;
+    // What is held up would hold the end up, too.
+    stage.aws.remove_faults().await?;
+    Ok(Run {
+        figures: Figures { seconds, ..figures },
+        unanswered,
+        usage: stage.end().await?,
+    })
+}
+
+/// The Repositories, one of each registry after the other, so that those which are worked on at once are of all.
+fn manifests(places: &[Place], down: u32, each: u32) -> Vec<Value> {
+    let of_all = |number: u32| {
+        let of_one = move |(turn, place): (u32, &Place)| {
+            let answers = if turn < down { "no" } else { "yes" };
+            json!({
+                "apiVersion": "ecr-operator.dev/v1alpha1",
+                "kind": "Repository",
+                "metadata": {
+                    "name": format!("{}-app-{number:03}", place.name),
+                    "namespace": NAMESPACE,
+                    "labels": { ANSWERS: answers },
+                },
+                "spec": objects::usual_spec_in(&place.name, &place.account),
+            })
+        };
+        (0..).zip(places).map(of_one)
+    };
+    (0..each).flat_map(of_all).collect()
+}
+
+/// Lets ECR take calls to these registries and answer none.
+async fn silence(stage: &Stage, places: &[Place]) -> Result<Vec<String>> {
+    let mut faults = Vec::new();
+    for place in places {
+        let hold = Fault::new("ecr:*", Effect::Hold).registry(&place.account, place.region);
+        faults.push(stage.aws.inject(&hold).await?);
+    }
+    Ok(faults)
+}
+
+/// How many calls were taken by the registries that do not answer. Without one from each, nothing was measured.
+async fn unanswered(stage: &Stage, faults: &[String]) -> Result<u64> {
+    let mut all = 0;
+    for fault in faults {
+        let taken = stage.aws.fault(fault).await?.injected;
+        ensure!(taken > 0, "a registry that does not answer was never called");
+        all += taken;
+    }
+    Ok(all)
+}
+
+/// Ready is what the operator says; this is what ECR says.
+async fn as_said(stage: &Stage, up: &[Place], silent: &[Place], each: u32) -> Result<()> {
+    for place in up {
+        // The claim is a repository, too.
+        let (found, wanted) = (places::repositories(stage, place).await?, each as usize + 1);
+        ensure!(
+            found == wanted,
+            "all objects are Ready, and ECR has {found} repositories in {}, not {wanted}",
+            place.name
+        );
+    }
+    let mut others = Watch::of(&stage.client, Collection::repositories(&format!("{ANSWERS}=no")), lack).await?;
+    let all = silent.len() * each as usize;
+    if all > 0 {
+        let seen = others.until(generous(0), "the other Repositories to be seen", |seen| {
+            seen.objects() >= all
+        });
+        seen.await?;
+        ensure!(
+            others.seen().ready() == 0,
+            "Repositories are Ready in registries that do not answer"
+        );
+    }
+    Ok(())
+}
