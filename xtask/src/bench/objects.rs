@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 use http::Request;
@@ -350,6 +350,13 @@ impl Watch {
 
     /// Waits until what was seen is as `done` says, for at most `limit`.
     pub(super) async fn until(&mut self, limit: Duration, what: &str, done: impl Fn(&Sum) -> bool) -> Result<()> {
+        let came = self.within(limit, done).await?;
+        ensure!(came, "waited {limit:?} for {what}; there are {}", self.seen.in_words());
+        Ok(())
+    }
+
+    /// Whether what is seen comes to be as `done` says within `limit`.
+    pub(super) async fn within(&mut self, limit: Duration, done: impl Fn(&Sum) -> bool) -> Result<bool> {
         let (client, events, seen) = (&self.client, &mut self.events, &mut self.seen);
         let collection = &self.collection;
         let looking = async {
@@ -360,12 +367,9 @@ impl Watch {
                     None => *events = Self::open(client, collection).await?,
                 }
             }
-            Ok(())
+            Ok(true)
         };
-        match tokio::time::timeout(limit, looking).await {
-            Ok(result) => result,
-            Err(_) => bail!("waited {limit:?} for {what}; there are {}", self.seen.in_words()),
-        }
+        tokio::time::timeout(limit, looking).await.unwrap_or(Ok(false))
     }
 }
 

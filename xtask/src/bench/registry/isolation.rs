@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::super::figures::{Figures, rounded};
 use super::super::measured::Measured;
-use super::super::objects::{self, Collection, Watch, lack};
+use super::super::objects::{self, Collection, Sum, Watch, lack};
 use super::super::phases::generous;
 use super::super::say;
 use super::super::stage::{NAMESPACE, Purpose, Stage};
@@ -32,6 +32,8 @@ pub(super) enum Outage {
 /// What one run came to.
 struct Run {
     figures: Figures,
+    /// How many Repositories of registries that answer are Ready.
+    ready: usize,
     /// How many calls the registries took that do not answer.
     unanswered: u64,
     usage: Usage,
@@ -61,7 +63,8 @@ pub(super) async fn measure(settings: &Settings, program: &Path, outage: Outage)
         .with("seconds_all_answering", rounded(usual))
         .with("aws_calls_all_answering", all.figures.total_calls())
         .with("ratio", rounded(slowed / usual))
-        .with("calls_unanswered", some.unanswered);
+        .with("calls_unanswered", some.unanswered)
+        .with("ready", some.ready);
     Ok((measured, all.usage.and(some.usage)))
 }
 
@@ -71,8 +74,8 @@ async fn run(settings: &Settings, program: &Path, outage: Outage, silence_some: 
     let (down, up) = places.split_at(settings.down as usize);
     let silent = if silence_some { down } else { &[] };
     let manifests = manifests(&places, settings.down, settings.repositories);
-    let expected = up.len() * settings.repositories as usize;
     let limit = generous(u32::try_from(manifests.len())?);
+    let expected = up.len() * settings.repositories as usize;
     let mut stage = Stage::start(program.to_owned(), Purpose::Registries, &[], settings.rtt()).await?;
     let mut watch = Watch::of(&stage.client, Collection::repositories(&format!("{ANSWERS}=yes")), lack).await?;
     let repositories = objects::api(&stage.client);
@@ -98,22 +101,24 @@ async fn run(settings: &Settings, program: &Path, outage: Outage, silence_some: 
         }
     };
     let waiting = async {
-        let ready = watch.until(
-            limit,
-            "all Repositories of registries that answer to be Ready",
-            |seen| seen.ready() == expected,
-        );
-        ready.await?;
+        let all = |seen: &Sum| seen.ready() == expected;
+        if silence_some {
+            watch.within(limit, all).await?;
+        } else {
+            watch.until(limit, "all Repositories to be Ready", all).await?;
+        }
         Ok(start.elapsed().as_secs_f64())
     };
     let ((), seconds) = tokio::try_join!(beginning, waiting)?;
     let figures = Figures::between(&before, &stage.reading().await?);
     let unanswered = unanswered(&stage, &faults).await?;
-    as_said(&stage, up, silent, settings.repositories).await?;
+    let ready = watch.seen().ready();
+    as_said(&stage, up, silent, (settings.repositories, ready)).await?;
     // What is held up would hold the end up, too.
     stage.aws.remove_faults().await?;
     Ok(Run {
         figures: Figures { seconds, ..figures },
+        ready,
         unanswered,
         usage: stage.end().await?,
     })
@@ -161,28 +166,58 @@ async fn unanswered(stage: &Stage, faults: &[String]) -> Result<u64> {
     Ok(all)
 }
 
-/// Ready is what the operator says; this is what ECR says.
-async fn as_said(stage: &Stage, up: &[Place], silent: &[Place], each: u32) -> Result<()> {
+/// Ready is what the operator says; this is what ECR says, where each registry is to have so many repositories.
+async fn as_said(stage: &Stage, up: &[Place], silent: &[Place], (each, ready): (u32, usize)) -> Result<()> {
+    let mut found = 0;
     for place in up {
         // The claim is a repository, too.
-        let (found, wanted) = (places::repositories(stage, place).await?, each as usize + 1);
-        ensure!(
-            found == wanted,
-            "all objects are Ready, and ECR has {found} repositories in {}, not {wanted}",
-            place.name
-        );
+        found += places::repositories(stage, place).await?.saturating_sub(1);
     }
+    // One that is not Ready may have been created.
+    ensure!(
+        found >= ready && found <= up.len() * each as usize,
+        "{ready} objects are Ready, and ECR has {found} repositories"
+    );
     let mut others = Watch::of(&stage.client, Collection::repositories(&format!("{ANSWERS}=no")), lack).await?;
     let all = silent.len() * each as usize;
-    if all > 0 {
-        let seen = others.until(generous(0), "the other Repositories to be seen", |seen| {
-            seen.objects() >= all
-        });
-        seen.await?;
-        ensure!(
-            others.seen().ready() == 0,
-            "Repositories are Ready in registries that do not answer"
-        );
-    }
+    let seen = others.until(generous(0), "the other Repositories to be seen", |seen| {
+        seen.objects() >= all
+    });
+    seen.await?;
+    ensure!(
+        all == 0 || others.seen().ready() == 0,
+        "Repositories are Ready in registries that do not answer"
+    );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn those_that_are_worked_on_at_once_are_of_all_registries_and_the_same_are_waited_for() {
+        let places = Place::some(20);
+        let all = manifests(&places, 5, 3);
+        assert_eq!(all.len(), 60);
+        let names: BTreeSet<&str> = all.iter().filter_map(|one| one["metadata"]["name"].as_str()).collect();
+        assert_eq!(names.len(), 60);
+        for turn in all.chunks(20) {
+            let of: BTreeSet<&str> = turn
+                .iter()
+                .filter_map(|one| one["spec"]["registryRef"]["name"].as_str())
+                .collect();
+            assert_eq!(of.len(), 20);
+        }
+        let (down, up) = places.split_at(5);
+        for (answers, places) in [("no", down), ("yes", up)] {
+            let labelled = all.iter().filter(|one| one["metadata"]["labels"][ANSWERS] == answers);
+            let of: BTreeSet<&str> = labelled
+                .filter_map(|one| one["spec"]["registryRef"]["name"].as_str())
+                .collect();
+            assert_eq!(of, places.iter().map(|place| place.name.as_str()).collect());
+        }
+    }
 }

@@ -6,6 +6,7 @@ use super::super::figures::{Figures, rounded};
 use super::super::goals::Goal;
 use super::super::measured::Measurement;
 use super::super::usage::number;
+use super::super::value_name;
 use super::converge::PUT;
 use super::{Phase, Settings};
 
@@ -88,20 +89,24 @@ impl Outcome {
                 goal("idle: listings of a registry a minute", a_minute, LISTINGS_A_MINUTE);
             }
         }
-        for (phase, what) in [
-            (
-                Phase::Isolation,
-                "isolation: seconds beside registries that do not answer",
-            ),
-            (
-                Phase::IsolationAtStart,
-                "isolation-at-start: seconds beside registries that do not answer",
-            ),
-        ] {
-            let usual = measurement.extra(&phase, "seconds_all_answering");
-            if let (Some(measured), Some(usual)) = (measurement.phase(&phase), usual) {
-                goal(what, measured.figures.seconds, beside(usual));
-            }
+        for phase in [Phase::Isolation, Phase::IsolationAtStart] {
+            let extra = |name| measurement.extra(&phase, name);
+            let (Some(measured), Some(usual), Some(ready)) = (
+                measurement.phase(&phase),
+                extra("seconds_all_answering"),
+                extra("ready"),
+            ) else {
+                continue;
+            };
+            let name = value_name(&phase);
+            let seconds = measured.figures.seconds;
+            goal(
+                &format!("{name}: seconds beside registries that do not answer"),
+                seconds,
+                beside(usual),
+            );
+            let late = f64::from(measured.count) - ready;
+            goal(&format!("{name}: Repositories that were not Ready in time"), late, 0.0);
         }
         goals
     }
@@ -238,10 +243,12 @@ mod tests {
         for phase in [Phase::Isolation, Phase::IsolationAtStart] {
             let with = |(usual, beside): (f64, f64)| {
                 let measured = measured(beside, &[]).with("seconds_all_answering", usual);
-                missed(&outcome(phase, measured)).len()
+                missed(&outcome(phase, measured.with("ready", 50))).len()
             };
             let runs = [(2.0, 3.0), (2.0, 3.1), (10.0, 12.0), (10.0, 12.1)];
             assert_eq!(runs.map(with), [0, 1, 0, 1]);
+            let some = measured(1.0, &[]).with("seconds_all_answering", 1.0).with("ready", 49);
+            assert_eq!(missed(&outcome(phase, some)).len(), 1, "not all were Ready");
         }
     }
 
