@@ -8,11 +8,12 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use bed::{Effect, Fault};
+use kube::api::ListParams;
 use serde_json::{Value, json};
 
 use super::super::figures::{Figures, rounded};
 use super::super::measured::Measured;
-use super::super::objects::{self, Collection, Sum, Watch, lack};
+use super::super::objects::{self, Collection, Seen, Sum, Watch, lack};
 use super::super::phases::generous;
 use super::super::say;
 use super::super::stage::{NAMESPACE, Purpose, Stage};
@@ -166,7 +167,8 @@ async fn unanswered(stage: &Stage, faults: &[String]) -> Result<u64> {
     Ok(all)
 }
 
-/// Ready is what the operator says; this is what ECR says, where each registry is to have so many repositories.
+/// Ready is what the operator says; this is what ECR says, where each registry is to have so many repositories. And nobody says
+/// it of the others.
 async fn as_said(stage: &Stage, up: &[Place], silent: &[Place], (each, ready): (u32, usize)) -> Result<()> {
     let mut found = 0;
     for place in up {
@@ -178,17 +180,25 @@ async fn as_said(stage: &Stage, up: &[Place], silent: &[Place], (each, ready): (
         found >= ready && found <= up.len() * each as usize,
         "{ready} objects are Ready, and ECR has {found} repositories"
     );
-    let mut others = Watch::of(&stage.client, Collection::repositories(&format!("{ANSWERS}=no")), lack).await?;
-    let all = silent.len() * each as usize;
-    let seen = others.until(generous(0), "the other Repositories to be seen", |seen| {
-        seen.objects() >= all
-    });
-    seen.await?;
+    // Read from the store, not seen by a watch: one that shows nothing new may have nothing behind it any more.
+    let (all, ready) = others(stage).await?;
     ensure!(
-        all == 0 || others.seen().ready() == 0,
-        "Repositories are Ready in registries that do not answer"
+        silent.is_empty() || (all == silent.len() * each as usize && ready == 0),
+        "of {all} Repositories in registries that do not answer, {ready} are Ready"
     );
     Ok(())
+}
+
+/// How many Repositories of the other registries there are, and how many of them are Ready.
+async fn others(stage: &Stage) -> Result<(usize, usize)> {
+    let labels = ListParams::default().labels(&format!("{ANSWERS}=no"));
+    let (mut all, mut ready) = (0, 0);
+    for object in objects::api(&stage.client).list(&labels).await? {
+        let seen: Seen = serde_json::from_value(serde_json::to_value(object)?)?;
+        all += 1;
+        ready += usize::from(lack(&seen).is_none());
+    }
+    Ok((all, ready))
 }
 
 #[cfg(test)]
