@@ -2,11 +2,11 @@
 
 use anyhow::{Context as _, Result};
 use kube::Client;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, Patch, PatchParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use serde_json::{Value, json};
 
-use super::objects::for_each;
+use super::objects;
 use super::stage::NAMESPACE;
 
 /// The name of the only container.
@@ -36,15 +36,7 @@ pub(super) fn manifest(name: &str, replicas: u32, image: &str) -> Value {
 
 /// Creates them.
 pub(super) async fn apply(client: &Client, manifests: &[Value]) -> Result<()> {
-    let api = &api(client);
-    for_each(manifests, async |manifest| {
-        let object = serde_json::from_value(manifest.clone())?;
-        let created = api.create(&PostParams::default(), &object).await;
-        created
-            .map(drop)
-            .with_context(|| format!("applying Deployment {}", manifest["metadata"]["name"]))
-    })
-    .await
+    objects::create(&api(client), manifests).await
 }
 
 /// Has a Deployment run another image.

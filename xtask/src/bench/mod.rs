@@ -9,6 +9,7 @@ mod measured;
 mod objects;
 mod phases;
 mod promotion;
+mod registry;
 mod report;
 mod stage;
 mod usage;
@@ -37,6 +38,7 @@ enum What {
     Repositories(Settings),
     Promotion(promotion::Settings),
     Lifecycle(lifecycle::Settings),
+    Registry(registry::Settings),
 }
 
 /// Repositories with tag mutability, scanning, a policy and a tag, through the phases of their life
@@ -111,6 +113,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         What::Repositories(settings) => repositories(settings).await,
         What::Promotion(settings) => promotion::run(settings).await,
         What::Lifecycle(settings) => lifecycle::run(settings).await,
+        What::Registry(settings) => registry::run(settings).await,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 use http::Request;
@@ -26,7 +26,7 @@ pub(super) fn resource(kind: &str, plural: &str) -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("ecr-operator.dev", "v1alpha1", kind), plural)
 }
 
-fn api(client: &Client) -> Api<DynamicObject> {
+pub(super) fn api(client: &Client) -> Api<DynamicObject> {
     Api::namespaced_with(client.clone(), NAMESPACE, &resource("Repository", "repositories"))
 }
 
@@ -48,13 +48,18 @@ pub(super) fn reference(number: u32, digest: &str) -> String {
 
 /// What most objects ask for: tag mutability, scanning, a policy and a tag.
 pub(super) fn usual_spec() -> Value {
+    usual_spec_in(REGISTRY, ACCOUNT)
+}
+
+/// The same in another registry.
+pub(super) fn usual_spec_in(registry: &str, account: &str) -> Value {
     json!({
-        "registryRef": { "name": REGISTRY },
+        "registryRef": { "name": registry },
         "deletionPolicy": "DeleteIfEmpty",
         "imageTagMutability": "IMMUTABLE",
         "scanOnPush": true,
         "tags": { "team": "a" },
-        "policy": { "access": { "pull": { "principals": [ACCOUNT] } } },
+        "policy": { "access": { "pull": { "principals": [account] } } },
     })
 }
 
@@ -79,6 +84,18 @@ pub(super) async fn apply(client: &Client, count: u32, spec: &Value) -> Result<(
         let object = serde_json::from_value(manifest(number, spec))?;
         let applied = api.create(&PostParams::default(), &object).await;
         applied.map(drop).with_context(|| format!("applying {}", name(number)))
+    })
+    .await
+}
+
+/// Creates objects of one kind, in this order as far as several at once have one.
+pub(super) async fn create(api: &Api<DynamicObject>, manifests: &[Value]) -> Result<()> {
+    for_each(manifests, async |manifest| {
+        let object = serde_json::from_value(manifest.clone())?;
+        let created = api.create(&PostParams::default(), &object).await;
+        created
+            .map(drop)
+            .with_context(|| format!("applying {}", manifest["metadata"]["name"]))
     })
     .await
 }
@@ -154,6 +171,12 @@ struct Condition {
     observed_generation: Option<i64>,
 }
 
+impl Seen {
+    pub(super) fn generation(&self) -> i64 {
+        self.metadata.generation.unwrap_or_default()
+    }
+}
+
 /// Why an object is not Ready for its generation; `None` if it is.
 pub(super) fn lack(object: &Seen) -> Option<String> {
     let Some(ready) = object.status.conditions.iter().find(|one| one.kind == "Ready") else {
@@ -179,9 +202,10 @@ pub(super) fn lacks_policy_after(before: &str, object: &Seen) -> Option<String> 
 /// Why an object is not as it is waited for; `None` if it is.
 type Lack = Box<dyn Fn(&Seen) -> Option<String> + Send + Sync>;
 
-/// All objects as a watch shows them.
+/// All objects of a collection as a watch shows them.
 pub(super) struct Watch {
     client: Client,
+    collection: Collection,
     events: Events,
     seen: Sum,
 }
@@ -217,7 +241,7 @@ impl Sum {
                 self.ready -= usize::from(before.is_some_and(|lack| lack.is_none()));
             }
             WatchEvent::Bookmark(_) => {}
-            WatchEvent::Error(status) => bail!("the watch of Repositories failed: {status:?}"),
+            WatchEvent::Error(status) => bail!("the watch failed: {status:?}"),
         }
         Ok(())
     }
@@ -246,6 +270,44 @@ impl Sum {
     }
 }
 
+/// What is watched.
+#[derive(Debug, Clone)]
+pub(super) struct Collection {
+    /// Below the version of the operator's API.
+    path: String,
+    /// The labels that its objects have.
+    labels: String,
+}
+
+impl Collection {
+    /// All objects of a kind that has no namespace.
+    pub(super) fn cluster(plural: &str) -> Self {
+        Self {
+            path: plural.to_owned(),
+            labels: String::new(),
+        }
+    }
+
+    /// The Repositories with these labels, or all where there are none.
+    pub(super) fn repositories(labels: &str) -> Self {
+        Self {
+            path: format!("namespaces/{NAMESPACE}/repositories"),
+            labels: labels.to_owned(),
+        }
+    }
+
+    fn url(&self) -> String {
+        let Self { path, labels } = self;
+        let labels = match labels.is_empty() {
+            true => String::new(),
+            false => format!("&labelSelector={}", labels.replace('=', "%3D")),
+        };
+        format!(
+            "/apis/ecr-operator.dev/v1alpha1/{path}?watch=true&resourceVersion=0&timeoutSeconds={WATCH_SECONDS}{labels}"
+        )
+    }
+}
+
 impl Watch {
     /// Sees what is there, and then what changes. An object lacks nothing once it is Ready for its generation.
     pub(super) async fn start(client: &Client) -> Result<Self> {
@@ -257,41 +319,57 @@ impl Watch {
         client: &Client,
         lack: impl Fn(&Seen) -> Option<String> + Send + Sync + 'static,
     ) -> Result<Self> {
+        Self::of(client, Collection::repositories(""), lack).await
+    }
+
+    /// The same for other objects.
+    pub(super) async fn of(
+        client: &Client,
+        collection: Collection,
+        lack: impl Fn(&Seen) -> Option<String> + Send + Sync + 'static,
+    ) -> Result<Self> {
         Ok(Self {
             client: client.clone(),
-            events: Self::open(client).await?,
+            events: Self::open(client, &collection).await?,
+            collection,
             seen: Sum::new(Box::new(lack)),
         })
     }
 
-    async fn open(client: &Client) -> Result<Events> {
-        let url = format!(
-            "/apis/ecr-operator.dev/v1alpha1/namespaces/{NAMESPACE}/repositories\
-             ?watch=true&resourceVersion=0&timeoutSeconds={WATCH_SECONDS}"
-        );
+    async fn open(client: &Client, collection: &Collection) -> Result<Events> {
         let events = client
-            .request_events::<Seen>(Request::get(url).body(Vec::new())?)
+            .request_events::<Seen>(Request::get(collection.url()).body(Vec::new())?)
             .await?;
         Ok(events.boxed())
     }
 
+    /// What was seen so far.
+    pub(super) fn seen(&self) -> &Sum {
+        &self.seen
+    }
+
     /// Waits until what was seen is as `done` says, for at most `limit`.
     pub(super) async fn until(&mut self, limit: Duration, what: &str, done: impl Fn(&Sum) -> bool) -> Result<()> {
+        let came = self.within(limit, done).await?;
+        ensure!(came, "waited {limit:?} for {what}; there are {}", self.seen.in_words());
+        Ok(())
+    }
+
+    /// Whether what is seen comes to be as `done` says within `limit`.
+    pub(super) async fn within(&mut self, limit: Duration, done: impl Fn(&Sum) -> bool) -> Result<bool> {
         let (client, events, seen) = (&self.client, &mut self.events, &mut self.seen);
+        let collection = &self.collection;
         let looking = async {
             while !done(seen) {
                 match events.try_next().await? {
                     Some(event) => seen.take(event)?,
                     // The apiserver cuts off who does not keep up with thousands of changes; the next one begins with all.
-                    None => *events = Self::open(client).await?,
+                    None => *events = Self::open(client, collection).await?,
                 }
             }
-            Ok(())
+            Ok(true)
         };
-        match tokio::time::timeout(limit, looking).await {
-            Ok(result) => result,
-            Err(_) => bail!("waited {limit:?} for {what}; there are {}", self.seen.in_words()),
-        }
+        tokio::time::timeout(limit, looking).await.unwrap_or(Ok(false))
     }
 }
 
@@ -347,6 +425,20 @@ mod tests {
             cleanup[key] = json!(value);
             assert!(lacks(1, cleanup), "{key}");
         }
+    }
+
+    #[test]
+    fn what_is_watched_is_a_collection_and_labels() {
+        assert!(
+            Collection::cluster("registries")
+                .url()
+                .starts_with("/apis/ecr-operator.dev/v1alpha1/registries?watch=true")
+        );
+        let url = Collection::repositories("a=b").url();
+        assert!(
+            url.contains("/namespaces/bench/repositories?") && url.ends_with("&labelSelector=a%3Db"),
+            "{url}"
+        );
     }
 
     #[test]

@@ -40,24 +40,27 @@ pub(super) enum Purpose {
     Repositories,
     Promotions,
     Lifecycle,
+    /// Registries of many accounts, none of which is claimed at the start.
+    Registries,
 }
 
 impl Purpose {
     fn may(self) -> &'static [&'static str] {
         match self {
-            Self::Repositories | Self::Lifecycle => &["Manage"],
+            Self::Repositories | Self::Lifecycle | Self::Registries => &["Manage"],
             Self::Promotions => &["Manage", "Promote"],
         }
     }
 
-    /// The rights of the operator's role.
-    fn rights(self) -> Result<Value> {
+    /// The rights of the operator's role in an account.
+    fn rights(self, account: &str, region: &str) -> Result<Value> {
         let more: &[&str] = match self {
             Self::Repositories => &[],
             Self::Promotions => &["events", "promote"],
             Self::Lifecycle => &["protect"],
+            Self::Registries => &["replicate"],
         };
-        bed::rights(ACCOUNT, REGION, OWNER, &[bed::MANAGES, more].concat())
+        bed::rights(account, region, OWNER, &[bed::MANAGES, more].concat())
     }
 }
 
@@ -69,6 +72,7 @@ pub(super) struct Stage {
     /// What those used that have ended.
     ended: Usage,
     user: Principal,
+    purpose: Purpose,
     pub(super) program: PathBuf,
     pub(super) client: Client,
     pub(super) admin: Admin,
@@ -80,14 +84,15 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Starts everything, the operator with these arguments, and claims the registry. AWS answers late by `rtt` from then on.
+    /// Starts everything, the operator with these arguments, and claims the registry, if the purpose has one. AWS answers late
+    /// by `rtt` from then on.
     pub(super) async fn start(program: PathBuf, purpose: Purpose, arguments: &[&str], rtt: Duration) -> Result<Self> {
         let bed = Bed::new()?;
         let control_plane = ControlPlane::start(&bed).await?;
         let (cluster, aws) = tokio::try_join!(control_plane.cluster("bench"), Aws::start(&bed))?;
         let chart = root().join("charts/ecr-operator");
         cluster.install_chart(&chart, &json!({ "ownerId": OWNER })).await?;
-        let user = principals(&aws, purpose.rights()?).await?;
+        let user = user(&aws).await?;
         let admin = Admin::new(aws.ecr(REGION, &aws.admin(ACCOUNT).await?));
         let client = cluster.client().await?;
         let operator = Operator::start("operator-1", &cluster, &aws, options(&program, &user, arguments)).await?;
@@ -96,6 +101,7 @@ impl Stage {
             started: 1,
             ended: Usage::default(),
             user,
+            purpose,
             program,
             client,
             admin,
@@ -104,37 +110,64 @@ impl Stage {
             _control_plane: control_plane,
             bed,
         };
-        stage.claim(purpose.may()).await?;
+        stage.admit_namespace().await?;
+        if purpose != Purpose::Registries {
+            stage.claim().await?;
+        }
         stage.rest().await?;
         stage.aws.set_delay(rtt).await?;
         Ok(stage)
     }
 
-    /// Applies the Registry and the tenant's namespace, and waits until the Registry is Ready.
-    async fn claim(&self, may: &[&str]) -> Result<()> {
-        let namespace = json!({ "apiVersion": "v1", "kind": "Namespace",
-            "metadata": { "name": NAMESPACE, "labels": { "ecr": "yes" } } });
-        let registry = json!({
+    /// Makes the operator's role in an account, with its rights there.
+    pub(super) async fn role(&self, account: &str, region: &str) -> Result<()> {
+        let rights = Policy::Document(self.purpose.rights(account, region)?);
+        let trust = json!({ "Version": "2012-10-17", "Statement": [{
+            "Effect": "Allow",
+            "Principal": { "AWS": HOME_ACCOUNT },
+            "Action": "sts:AssumeRole",
+            "Condition": { "StringEquals": { "sts:ExternalId": OWNER } },
+        }]});
+        self.aws.role(account, ROLE, rights, trust).await.map(drop)
+    }
+
+    /// A Registry that lets the tenants' namespaces in.
+    pub(super) fn registry(&self, name: &str, account: &str, region: &str) -> Value {
+        json!({
             "apiVersion": "ecr-operator.dev/v1alpha1",
             "kind": "Registry",
-            "metadata": { "name": REGISTRY },
+            "metadata": { "name": name },
             "spec": {
-                "region": REGION,
-                "registryId": ACCOUNT,
-                "assumeRole": { "roleArn": format!("arn:aws:iam::{ACCOUNT}:role/{ROLE}"), "externalId": OWNER },
+                "region": region,
+                "registryId": account,
+                "assumeRole": { "roleArn": format!("arn:aws:iam::{account}:role/{ROLE}"), "externalId": OWNER },
                 "mode": "Manage",
                 "tenants": [{
                     "namespaceSelector": { "matchLabels": { "ecr": "yes" } },
                     "repositoryPrefixes": ["{namespace}/"],
-                    "may": may,
+                    "may": self.purpose.may(),
                 }],
             },
-        });
-        for manifest in [namespace, registry] {
-            let apply = ["apply", "-f", "-"];
-            let output = self.cluster.kubectl_with_input(&apply, &manifest.to_string()).await?;
-            output.checked()?;
-        }
+        })
+    }
+
+    /// Applies the tenant's namespace.
+    async fn admit_namespace(&self) -> Result<()> {
+        self.apply(&json!({ "apiVersion": "v1", "kind": "Namespace",
+            "metadata": { "name": NAMESPACE, "labels": { "ecr": "yes" } } }))
+            .await
+    }
+
+    async fn apply(&self, manifest: &Value) -> Result<()> {
+        let apply = ["apply", "-f", "-"];
+        let output = self.cluster.kubectl_with_input(&apply, &manifest.to_string()).await?;
+        output.checked().map(drop)
+    }
+
+    /// Applies the Registry and waits until it is Ready.
+    async fn claim(&self) -> Result<()> {
+        self.role(ACCOUNT, REGION).await?;
+        self.apply(&self.registry(REGISTRY, ACCOUNT, REGION)).await?;
         let registries = self.registries();
         eventually(LIMIT, "the registry to be claimed", async || {
             let registry = registries.get(REGISTRY).await?;
@@ -301,20 +334,12 @@ impl Stage {
     }
 }
 
-/// The role in the registry's account, with the rights of the guide, and the user who may assume it.
-async fn principals(aws: &Aws, rights: Value) -> Result<Principal> {
+/// The operator itself, who may assume the roles that trust its account.
+async fn user(aws: &Aws) -> Result<Principal> {
     let assume = json!({ "Version": "2012-10-17", "Statement": [
         { "Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*" },
     ]});
-    let user = aws.user(HOME_ACCOUNT, "operator", Policy::Document(assume)).await?;
-    let trust = json!({ "Version": "2012-10-17", "Statement": [{
-        "Effect": "Allow",
-        "Principal": { "AWS": HOME_ACCOUNT },
-        "Action": "sts:AssumeRole",
-        "Condition": { "StringEquals": { "sts:ExternalId": OWNER } },
-    }]});
-    aws.role(ACCOUNT, ROLE, Policy::Document(rights), trust).await?;
-    Ok(user)
+    aws.user(HOME_ACCOUNT, "operator", Policy::Document(assume)).await
 }
 
 fn options(program: &std::path::Path, user: &Principal, arguments: &[&str]) -> OperatorOptions {
