@@ -29,6 +29,13 @@ pub(crate) async fn tell(story: &mut Story, stage: &Stage) {
         .await;
     story
         .step(
+            "What was there before a rule is sent, too, and followed",
+            "team-a has backfill: OnChange. ECR is asked once, and the object shows what ECR says.",
+            backfilled(stage),
+        )
+        .await;
+    story
+        .step(
             "A team that leaves takes only its own with it",
             "kubectl delete replicationconfig team-b; what team-a and the other tool want stays.",
             left(stage),
@@ -106,6 +113,26 @@ async fn composed(stage: &Stage) -> Result<()> {
         .await?;
     stage.example("08-replication").await?;
     replicates(stage, &[(ELSEWHERE, &[]), (FAR, &["team-a/", "team-b/"])]).await
+}
+
+async fn backfilled(stage: &Stage) -> Result<()> {
+    let told = eventually(LIMIT, "the backfill", async || {
+        let get = ["get", "replicationconfigs.ecr-operator.dev", "team-a", "-o", "json"];
+        let config: serde_json::Value = serde_json::from_str(&stage.kubectl(&get).await?)?;
+        let told = config["status"]["backfills"][0].clone();
+        ensure!(told["state"] == "COMPLETE", "{told}");
+        Ok(told)
+    })
+    .await?;
+    let (complete, total) = (&told["complete"], &told["total"]);
+    println!("   to {FAR}: {}, {complete} of {total} images", told["state"]);
+    let far = stage.aws.ecr(FAR, &stage.aws.admin(ACCOUNT).await?);
+    let sent = far.list_images().repository_name("team-a/web").send().await?;
+    let tags: Vec<&str> = sent.image_ids().iter().filter_map(|id| id.image_tag()).collect();
+    ensure!(tags.contains(&"v1"), "{tags:?}");
+    let asked = stage.ecr().await?.list_replication_backfills().send().await?;
+    ensure!(asked.backfills().len() == 1, "{asked:?}");
+    Ok(())
 }
 
 async fn left(stage: &Stage) -> Result<()> {
