@@ -261,20 +261,16 @@ impl Managed for Repository {
         &self,
         ctx: &Context<World>,
         references: &References,
-        seen: Option<&Observed>,
+        _: Option<&Observed>,
         outcome: &Result<Verdict>,
     ) {
-        let Ok(name) = &references.main.name else { return };
-        let given_up = |registry: &str| {
-            let names = HashSet::from([name.clone()]);
-            ctx.world.hint(Hint::Names(registry.to_owned(), names));
-        };
-        if self.metadata.deletion_timestamp.is_some() && matches!(outcome, Ok(Verdict::Settled { .. })) {
-            given_up(&self.spec.registry_ref.name);
-        }
-        let replicas = seen.iter().flat_map(|seen| &seen.replicas);
-        for replica in replicas.filter(|replica| replica.is_given_up()) {
-            given_up(&replica.registry);
+        let goes = self.metadata.deletion_timestamp.is_some() && matches!(outcome, Ok(Verdict::Settled { .. }));
+        if let (true, Ok(name)) = (goes, &references.main.name) {
+            let registries = std::iter::once(&self.spec.registry_ref.name).chain(references.replicas.keys());
+            for registry in registries {
+                let names = HashSet::from([name.clone()]);
+                ctx.world.hint(Hint::Names(registry.clone(), names));
+            }
         }
     }
 }

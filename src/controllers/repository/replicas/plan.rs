@@ -366,7 +366,7 @@ impl Replica {
     }
 
     /// Nothing of it is this object's any more, as was asked.
-    pub(crate) fn is_given_up(&self) -> bool {
+    fn is_given_up(&self) -> bool {
         self.goal == Goal::Absent && is_done(&self.plan())
     }
 
