@@ -64,7 +64,7 @@ async fn settings(ecr: &aws_sdk_ecr::Client, repository: &str) -> Result<Value> 
         live.image_tag_mutability().map(|value| value.as_str().to_owned()),
         filters,
         live.image_scanning_configuration()
-            .map(|scanning| scanning.scan_on_push()),
+            .map(aws_sdk_ecr::types::ImageScanningConfiguration::scan_on_push),
         live.encryption_configuration()
             .map(|stored| stored.encryption_type().as_str().to_owned()),
         tags,
@@ -266,7 +266,7 @@ fn what_exists_already_is_taken_on_request_and_never_from_another() -> Result<()
             let live = scene.live(&format!("repls-exist/{name}")).await?;
             ensure!(
                 live.image_scanning_configuration()
-                    .is_some_and(|scanning| scanning.scan_on_push())
+                    .is_some_and(aws_sdk_ecr::types::ImageScanningConfiguration::scan_on_push)
             );
         }
         // A creation may have been tried where no listing showed yet what is there.
@@ -279,7 +279,7 @@ fn what_exists_already_is_taken_on_request_and_never_from_another() -> Result<()
         let live = far.live("repls-exist/web").await?;
         ensure!(
             live.image_scanning_configuration()
-                .is_some_and(|scanning| scanning.scan_on_push())
+                .is_some_and(aws_sdk_ecr::types::ImageScanningConfiguration::scan_on_push)
         );
         ensure!(far.tags("repls-exist/theirs").await?["ecr-operator.dev/owner"] == "other/team/web");
         Ok(())

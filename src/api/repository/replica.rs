@@ -31,6 +31,10 @@ pub struct ReplicaStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry_id: Option<AccountId>,
 
+    /// Whether anything was written there, or may have been, so that it is given up one day. Default: false.
+    #[serde(default)]
+    pub begun: bool,
+
     /// When ECR created it; a repository of the same name with another time is another repository. Default: absent until it
     /// was seen to be this object's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -64,6 +68,11 @@ pub struct ReplicaStatus {
 }
 
 impl ReplicaStatus {
+    /// Whether there may be something of the object's there.
+    pub(crate) fn holds(&self) -> bool {
+        self.begun || self.created_at.is_some()
+    }
+
     /// One of which nothing is known yet.
     pub(crate) fn new(registry: &str) -> Self {
         Self {

@@ -246,9 +246,16 @@ impl Managed for Repository {
                     news = true;
                 }
                 // One that is made and of which nobody knows would never be released.
-                Step::In { registry, .. } if !status.replicas.iter().any(|replica| replica.registry == *registry) => {
-                    status.replicas.push(ReplicaStatus::new(registry));
-                    news = true;
+                Step::In { registry, .. } => {
+                    let known = status.replicas.iter().position(|replica| replica.registry == *registry);
+                    let at = known.unwrap_or_else(|| {
+                        status.replicas.push(ReplicaStatus::new(registry));
+                        status.replicas.len() - 1
+                    });
+                    if let Some(replica) = status.replicas.get_mut(at) {
+                        news |= !replica.begun;
+                        replica.begun = true;
+                    }
                 }
                 _ => {}
             }

@@ -77,7 +77,7 @@ impl Drill for Create {
             let live = at.live(&self.0.repository(round)).await?;
             ensure!(
                 live.image_scanning_configuration()
-                    .is_some_and(|scanning| scanning.scan_on_push())
+                    .is_some_and(aws_sdk_ecr::types::ImageScanningConfiguration::scan_on_push)
             );
             let tags = at.tags(&self.0.repository(round)).await?;
             ensure!(tags.len() == 2 && tags["team"] == "a", "{tags:?}");

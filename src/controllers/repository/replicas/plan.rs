@@ -81,19 +81,18 @@ impl From<&Error> for Failure {
     }
 }
 
-/// The Registries in which the repository is to be besides its own, or was and is to be given up.
+/// The Registries in which the repository is to be besides its own, or was and is to be given up. Where nothing was ever
+/// written there is nothing to be given up, and nobody to be waited for.
 pub(crate) fn listed(object: &Repository) -> impl Iterator<Item = (String, Goal)> {
     let deleting = object.metadata.deletion_timestamp.is_some();
-    let refs = &object.spec.replica_registry_refs;
-    let recorded: Vec<&String> = object.replicas().iter().map(|replica| &replica.registry).collect();
-    // Nothing was made where nothing is on record.
-    let wanted = refs.iter().map(|of| &of.name);
-    let wanted: Vec<&String> = wanted.filter(|name| !deleting || recorded.contains(name)).collect();
-    let surplus = recorded.into_iter().filter(|name| !wanted.contains(name));
-    let goal = if deleting { Goal::Absent } else { Goal::Present };
-    let all = surplus.map(|name| (name.clone(), Goal::Absent));
-    let all: Vec<_> = wanted.iter().map(|name| ((*name).clone(), goal)).chain(all).collect();
-    all.into_iter()
+    let refs = object.spec.replica_registry_refs.iter().filter(|_| !deleting);
+    let wanted: Vec<&String> = refs.map(|of| &of.name).collect();
+    let held = object.replicas().iter().filter(|replica| replica.holds());
+    let surplus = held.map(|replica| &replica.registry);
+    let surplus = surplus.filter(|name| !wanted.contains(name));
+    let surplus = surplus.map(|name| (name.clone(), Goal::Absent));
+    let wanted = wanted.iter().map(|name| ((*name).clone(), Goal::Present));
+    wanted.chain(surplus).collect::<Vec<_>>().into_iter()
 }
 
 /// Whether the replicas are looked at: they follow the repository itself. Where it is not this object's, there is nothing
@@ -292,9 +291,9 @@ pub(crate) fn told(old: &[ReplicaStatus], replicas: &[Replica]) -> Vec<ReplicaSt
 /// Whether the status has room for the replica: one that is not on record would be forgotten.
 fn has_room(object: &Repository, registry: &str) -> bool {
     let is_recorded = |name: &str| object.replicas().iter().any(|replica| replica.registry == name);
-    let mut new = listed(object).map(|(name, _)| name).filter(|name| !is_recorded(name));
-    let before = new.position(|name| name == registry);
-    before.is_none_or(|before| object.replicas().len() + before < MOST)
+    let (recorded, new): (Vec<_>, Vec<_>) = listed(object).partition(|(name, _)| is_recorded(name));
+    let before = new.iter().position(|(name, _)| name == registry);
+    before.is_none_or(|before| recorded.len() + before < MOST)
 }
 
 impl Observed {

@@ -1,10 +1,5 @@
 //! The decisions about replicas, as plain functions.
 
-#![expect(
-    clippy::needless_pass_by_value,
-    reason = "json!() values are made where they are passed"
-)]
-
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -37,6 +32,7 @@ fn kept(mut spec: Value, replicas: &[&str]) -> Repository {
     let mut object = recorded(spec);
     let records = replicas.iter().map(|name| ReplicaStatus {
         created_at: Some(created()),
+        begun: true,
         arn: Some(format!("arn:{name}")),
         ready: true,
         reason: "Settled".into(),
@@ -128,8 +124,13 @@ fn a_replica_is_on_record_before_it_is_made() {
     let seen = seen(&object, open(&object, None), vec![("far", there(&object, "far", None))]);
     let steps = decide(&object, Goal::Present, &seen).steps;
     let record = object.to_record(&steps).unwrap();
-    assert_eq!(record.replicas, [ReplicaStatus::new("far")]);
-    let kept = kept(json!({}), &["far"]);
+    let begun = ReplicaStatus {
+        begun: true,
+        ..ReplicaStatus::new("far")
+    };
+    assert_eq!(record.replicas, [begun]);
+    let mut kept = kept(json!({}), &["far"]);
+    kept.status = Some(record);
     assert_eq!(kept.to_record(&steps), None, "it is already");
 }
 
@@ -482,11 +483,20 @@ fn a_replica_whose_registry_is_gone_is_left_behind_and_one_that_is_down_is_waite
 }
 
 #[test]
-fn an_object_that_never_made_a_replica_has_none_to_give_up() {
+fn a_replica_of_which_nothing_was_ever_written_holds_nothing_up() {
     let mut object = kept(json!({}), &["far"]);
-    object.status.as_mut().unwrap().replicas.clear();
-    let object = deleting(object, DeletionPolicy::DeleteIfEmpty);
+    let told = ReplicaStatus {
+        reason: "RegistryNotReady".into(),
+        ..ReplicaStatus::new("far")
+    };
+    object.status.as_mut().unwrap().replicas = vec![told];
+    let deleted = deleting(object.clone(), DeletionPolicy::DeleteIfEmpty);
+    assert_eq!(listed(&deleted).count(), 0);
+    object.spec.replica_registry_refs.clear();
     assert_eq!(listed(&object).count(), 0);
+    // It may be there, whoever has not seen the answer.
+    object.status.as_mut().unwrap().replicas[0].begun = true;
+    assert_eq!(listed(&object).collect::<Vec<_>>(), [("far".to_owned(), Goal::Absent)]);
 }
 
 // === Status ===
