@@ -60,7 +60,10 @@ use super::{
     .field_path(".events.queueUrl"),
     validation = Rule::new("!has(self.pull) || self.pull.roleArn.split(':')[4] == self.registryId")
         .message("spec.pull.roleArn must be a role in the account of spec.registryId: a token leads into the registry of its role's account")
-        .field_path(".pull.roleArn")
+        .field_path(".pull.roleArn"),
+    validation = Rule::new("!has(self.replication) || !has(self.replication.from) || self.replication.from.all(account, account != self.registryId)")
+        .message("spec.replication.from names other accounts: spec.registryId needs no leave to replicate into its own registry")
+        .field_path(".replication.from")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RegistrySpec {
@@ -122,7 +125,7 @@ pub struct RegistrySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
 
-    /// What ReplicationConfigs of the registry may do. Default: as each of its fields says.
+    /// What replication may do, out of the registry and into it. Default: as each of its fields says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replication: Option<ReplicationLimits>,
     #[serde(flatten)]
@@ -137,14 +140,22 @@ pub struct RegistrySpec {
     pub suspend: bool,
 }
 
-/// What ReplicationConfigs may do.
+/// What replication may do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplicationLimits {
-    /// Whether they may replicate deletions, by which images go that another Region may run. Where it is taken back,
+    /// Whether ReplicationConfigs may replicate deletions, by which images go that another Region may run. Where it is taken back,
     /// images are still replicated and their deletions are not. Default: false.
     #[serde(default)]
     pub allow_delete: bool,
+
+    /// The accounts that may replicate into this registry, and create the repositories that this takes: each has a statement in
+    /// the registry's policy, beside those of `spec.policy` and those of others. An account that is taken out of the list loses
+    /// its statement. At most 20, each named once, and never `spec.registryId`, which needs no leave. `[]` means: none. Default:
+    /// not managed; taken out of the spec, it leaves in ECR what is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "set"))]
+    pub from: Option<Vec<AccountId>>,
 }
 
 /// How reports of images in use are judged.

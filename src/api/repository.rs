@@ -2,12 +2,15 @@
 
 #![allow(unreachable_pub, reason = "KubeSchema repeats the type inside a function")]
 
+mod replica;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::replica::ReplicaStatus;
 use super::{
     ecr::{Encryption, ExclusionFilter, ImageTagMutability, Tags},
     lifecycle::AppliedLifecycle,
@@ -60,12 +63,28 @@ use super::{
         "(has(self.imageTagMutability) && self.imageTagMutability.endsWith('_WITH_EXCLUSION')) == has(self.imageTagMutabilityExclusionFilters)"
     )
     .message("spec.imageTagMutabilityExclusionFilters go with imageTagMutability MUTABLE_WITH_EXCLUSION or IMMUTABLE_WITH_EXCLUSION, and with no other")
-    .field_path(".imageTagMutabilityExclusionFilters")
+    .field_path(".imageTagMutabilityExclusionFilters"),
+    validation = Rule::new("!has(self.replicaRegistryRefs) || self.replicaRegistryRefs.all(ref, ref.name != self.registryRef.name)")
+        .message("spec.replicaRegistryRefs: spec.registryRef has the repository already; name other Registries, or leave this one out")
+        .field_path(".replicaRegistryRefs")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RepositorySpec {
     /// The Registry the repository is in. Required, cannot be changed.
     pub registry_ref: RegistryRef,
+
+    /// Other Registries that have the same repository with the same settings, such as those of other Regions that ECR
+    /// replicates to. Each is created, kept and released or deleted like the repository itself, with the rights that the
+    /// namespace has there, and by `spec.adoption` where it exists already, which replication may have brought about. What
+    /// the spec leaves out is decided by that Registry's `creationDefaults`. A lifecycle policy is not part of it: whatever
+    /// is there is left alone. The repository of a Registry that is taken out of the list stays, without the mark of
+    /// ownership. At most 10, each named once, and never `spec.registryRef` itself. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 10),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub replica_registry_refs: Vec<RegistryRef>,
 
     /// The name of the repository in ECR, 2 to 256 characters; names below `ecr-operator/` are the operator's own.
     /// Cannot be changed, added or removed. Default: `<namespace>/<name of the object>`.
@@ -281,6 +300,15 @@ pub struct RepositoryStatus {
     /// Changes behind our back that were put right. Default: absent while there were none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<DriftStatus>,
+
+    /// The repository in other Registries: those of `spec.replicaRegistryRefs`, and those taken out of it that are not
+    /// released yet. At most 20. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 20),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["registry"])
+    )]
+    pub replicas: Vec<ReplicaStatus>,
 
     /// A digest of everything the object asks for, the Registry's part included, at most 64 characters. While it is
     /// unchanged, a settled object is looked at only when its turn comes. Default: absent until the object was settled.

@@ -126,11 +126,7 @@ async fn plan_all(args: &Args) -> Result<Vec<Planned>, String> {
     )?;
 
     let mut planned = Vec::new();
-    let mut named: BTreeSet<String> = manifests
-        .repositories
-        .iter()
-        .map(|repository| repository.spec.registry_ref.name.clone())
-        .collect();
+    let mut named: BTreeSet<String> = manifests.repositories.iter().flat_map(registries_of).collect();
     for object in &manifests.pull_secrets {
         named.extend(object.spec.registry_refs.iter().map(|of| of.name.clone()));
     }
@@ -141,7 +137,7 @@ async fn plan_all(args: &Args) -> Result<Vec<Planned>, String> {
         named.extend(foresee::registries(promotion, &ctx).await.unwrap_or_default());
     }
     let ruled = ruled(&ctx, &manifests).await?;
-    named.extend(ruled.iter().map(|repository| repository.spec.registry_ref.name.clone()));
+    named.extend(ruled.iter().flat_map(registries_of));
     named.extend(
         manifests
             .cache_rules
@@ -165,9 +161,10 @@ async fn plan_all(args: &Args) -> Result<Vec<Planned>, String> {
         }
     }
     for repository in manifests.repositories.iter().chain(&ruled) {
-        let connection = ctx.world.connection(&repository.spec.registry_ref.name);
-        if let (Some(connection), Ok(name)) = (connection, repository.repository_name()) {
-            connection.in_use.take_for_protected(&name);
+        for registry in registries_of(repository) {
+            if let (Some(connection), Ok(name)) = (ctx.world.connection(&registry), repository.repository_name()) {
+                connection.in_use.take_for_protected(&name);
+            }
         }
         let planning = plan_one(repository.clone(), &ctx).await;
         planned.push(Planned::new(repository, planning));
@@ -196,6 +193,14 @@ async fn plan_all(args: &Args) -> Result<Vec<Planned>, String> {
         planned.push(Planned::new(object, planning));
     }
     Ok(planned)
+}
+
+/// The Registries that the repository and its replicas are in.
+fn registries_of(repository: &Repository) -> impl Iterator<Item = String> {
+    let refs = repository.spec.replica_registry_refs.iter();
+    std::iter::once(&repository.spec.registry_ref)
+        .chain(refs)
+        .map(|of| of.name.clone())
 }
 
 /// The objects beside those of the files that there will be once the files are applied, where plans depend on them.

@@ -173,6 +173,11 @@ pub(crate) trait Managed:
         true
     }
 
+    /// Whether a step was carried out, by what was seen after it. A step that fails without failing the reconcile was not.
+    fn is_done(_: &Self::Step, _: &Self::Observed) -> bool {
+        true
+    }
+
     /// The reason of the Event that tells of these steps.
     fn headline(steps: &[Self::Step]) -> &'static str;
 
@@ -424,6 +429,9 @@ impl<K: Managed> Run<K> {
                     Ok(seen) => seen,
                     Err(error) => return (None, Err(error)),
                 };
+                if !K::is_done(step, &seen) {
+                    continue;
+                }
                 if K::is_news(step) {
                     self.taken.push(step.to_string());
                 }

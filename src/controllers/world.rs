@@ -259,10 +259,9 @@ impl World {
             return Vec::new();
         }
         let matches = |repository: &Repository| match hint {
-            Hint::Registry(registry) => repository.spec.registry_ref.name == *registry,
+            Hint::Registry(registry) => repository.is_in(registry),
             Hint::Names(registry, names) | Hint::Changed(registry, names) => {
-                repository.spec.registry_ref.name == *registry
-                    && repository.repository_name().is_ok_and(|name| names.contains(&name))
+                repository.is_in(registry) && repository.repository_name().is_ok_and(|name| names.contains(&name))
             }
             Hint::Policies(namespace) => namespace.is_none() || repository.metadata.namespace == *namespace,
             Hint::Namespace(namespace) => repository.metadata.namespace.as_deref() == Some(namespace.as_str()),

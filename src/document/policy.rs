@@ -24,7 +24,7 @@ pub(crate) use access::{Access, Grantees, SID_PREFIX, compose, merge};
 pub(crate) use error::PolicyError;
 #[cfg(test)]
 pub(crate) use principal::NamedPrincipal;
-pub(crate) use registry::{asleep, unite};
+pub(crate) use registry::{REPLICATE_FROM, asleep, replication_from, unite};
 pub(crate) use tenancy::{Allowed, outside};
 
 use principal::{Kind, Principals};

@@ -404,7 +404,13 @@ fn asked(world: &World, registry: &str, connection: &Connection) -> Vec<Reposito
     let mut asked = Vec::new();
     for guard in world.repositories.state() {
         let Ok(repository) = &guard.0 else { continue };
-        if repository.spec.registry_ref.name != registry || !asks(repository) {
+        if !repository.is_in(registry) {
+            continue;
+        }
+        // A replica is asked for as if it were the repository itself.
+        let replica = (repository.spec.registry_ref.name != registry).then(|| repository.as_replica(registry));
+        let repository = replica.as_ref().unwrap_or(repository);
+        if !asks(repository) {
             continue;
         }
         // Only what its object was seen to be settled with: another's repository is not touched.

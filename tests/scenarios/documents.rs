@@ -2,6 +2,7 @@
 
 mod hand;
 mod refusals;
+mod sources;
 
 use std::{collections::BTreeSet, time::Duration};
 

@@ -2,6 +2,7 @@
 
 mod across;
 mod hall;
+mod replica;
 
 use std::time::Duration;
 

@@ -27,6 +27,7 @@ mod promotion;
 mod promotion_admission;
 mod promotion_rights;
 mod pull_secret;
+mod replicas;
 mod replication;
 mod rights;
 mod rules;

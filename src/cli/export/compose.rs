@@ -219,6 +219,7 @@ fn repository(
             registry_ref: RegistryRef {
                 name: registry.name_any(),
             },
+            replica_registry_refs: Vec::new(),
             name: (record.name.as_str() != default_name).then(|| record.name.clone()),
             image_tag_mutability,
             image_tag_mutability_exclusion_filters: image_tag_mutability_exclusion_filters.flatten(),

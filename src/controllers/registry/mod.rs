@@ -14,7 +14,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use kube::{Api, Resource, ResourceExt, api::ListParams};
+use kube::{Api, Resource, ResourceExt, api::ListParams, core::DeserializeGuard};
 
 use self::{
     connection::{Connection, Standing},
@@ -439,10 +439,36 @@ async fn refresh(registry: &Registry, look: Look, references: &References) -> Re
 /// Objects that refer to the Registry, from the apiserver itself: the watch may not have a new one yet.
 async fn referrers(registry: &Registry, world: &World) -> Result<Vec<String>> {
     let mut found = referring::<Repository>(registry, world).await?;
+    found.extend(replicas(registry, world).await?);
     found.extend(referring::<PullThroughCacheRule>(registry, world).await?);
     found.extend(referring::<RepositoryCreationTemplate>(registry, world).await?);
     found.extend(referring::<ReplicationConfig>(registry, world).await?);
     Ok(found)
+}
+
+/// Repositories that have a replica in the Registry, in words. No selector finds them: the apiserver is asked for all, and only
+/// where the watch shows none.
+async fn replicas(registry: &Registry, world: &World) -> Result<Vec<String>> {
+    let name = registry.name_any();
+    let is_replica = |repository: &Repository| repository.spec.registry_ref.name != name && repository.is_in(&name);
+    let told = |repository: &Repository| {
+        let namespace = repository.namespace().unwrap_or_default();
+        format!("Repository {namespace}/{}", repository.name_any())
+    };
+    let state = world.repositories.state();
+    let seen = state.iter().filter_map(|guard| guard.0.as_ref().ok());
+    let seen: Vec<String> = seen.filter(|repository| is_replica(repository)).map(told).collect();
+    if !seen.is_empty() {
+        return Ok(seen);
+    }
+    let all = Api::<DeserializeGuard<Repository>>::all(world.client.clone())
+        .list(&ListParams::default())
+        .await
+        .map_err(Error::kube(
+            "list the Repositories that may have a replica in the Registry",
+        ))?;
+    let all = all.items.iter().filter_map(|guard| guard.0.as_ref().ok());
+    Ok(all.filter(|repository| is_replica(repository)).map(told).collect())
 }
 
 /// The objects of a kind that refer to the Registry, in words.

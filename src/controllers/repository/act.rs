@@ -121,6 +121,7 @@ pub(super) async fn change(connection: &Connection, step: &Step, live: &mut Live
         // Handled where they are applied.
         Step::Create { .. }
         | Step::Delete { .. }
+        | Step::In { .. }
         | Step::PreviewLifecycle { .. }
         | Step::PutLifecycle { .. }
         | Step::RemoveLifecycle { .. } => {}

@@ -91,6 +91,13 @@ pub(crate) fn compose(
         Some(encryption) => Some(stored(encryption).map_err(|error| invalid(format!("spec.{error}")))?),
         None => None,
     };
+    let key = encryption.as_ref().and_then(|wish| wish.kms_key.as_deref());
+    if let Some(region) = key.and_then(|key| elsewhere(key, registry.spec.region.as_str())) {
+        return Err(invalid(format!(
+            "spec.encryption.kmsKey is a key of Region {region}, and the repository is in {}; KMS keys are regional: create the object with an alias that exists in each Region, or with the id of a multi-Region key (mrk-…)",
+            registry.spec.region
+        )));
+    }
     let tags = spec.tags.as_ref().map(|tags| tags.0.clone());
     let defaults = registry.spec.creation_defaults.clone().unwrap_or_default();
     let creation = creation(
@@ -289,6 +296,12 @@ pub(crate) fn encryption_differs(wish: Option<&StoredEncryption>, stored: &Store
     (!same && !is_alias(wanted)).then(|| format!("the KMS key is {stored}, the object asks for {wanted}"))
 }
 
+/// The Region of a key that is named by an ARN, where it is another than the repository's.
+fn elsewhere<'k>(key: &'k str, region: &str) -> Option<&'k str> {
+    let of = key.strip_prefix("arn:")?.split(':').nth(2)?;
+    (of != region).then_some(of)
+}
+
 /// Whether a key is named by an alias, which only KMS could resolve.
 pub(crate) fn is_alias(key: &str) -> bool {
     key.starts_with("alias/") || (key.starts_with("arn:") && key.contains(":alias/"))
@@ -330,6 +343,11 @@ mod tests {
                 encryption_differs(Some(&kms(Some(other))), &stored).is_some(),
                 "{other}"
             );
+        }
+        assert_eq!(elsewhere(ARN, "eu-west-1"), None);
+        assert_eq!(elsewhere(ARN, "us-east-1"), Some("eu-west-1"));
+        for regionless in ["alias/ecr", "mrk-1234abcd12ab34cd56ef1234567890ab"] {
+            assert_eq!(elsewhere(regionless, "us-east-1"), None, "{regionless}");
         }
         let aes = StoredEncryption {
             encryption_type: "AES256".into(),

@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    References,
     cleanup::{self, About},
     desired::Desired,
+    place::Place,
     plan::{self, Images, Live, LivePolicy, Sight, Trusted},
 };
 use crate::{
@@ -79,7 +79,7 @@ async fn lost(connection: &Connection, name: &RepositoryName) -> Result<(Option<
 }
 
 /// Reads what the deletion of a repository depends on, all of it from ECR itself.
-pub(super) async fn absent(connection: &Connection, references: &References, sight: &mut Sight) -> Result<()> {
+pub(super) async fn absent(connection: &Connection, place: &Place, sight: &mut Sight) -> Result<()> {
     let name = &sight.desired.name;
     let Some(record) = connection.look_up(name).await? else {
         return Ok(());
@@ -91,7 +91,7 @@ pub(super) async fn absent(connection: &Connection, references: &References, sig
             .parse()
             .map_err(|_| AwsError::incomplete("DescribeRepositories", "a claim name"))?;
         let claim = connection.read_claim(&claim).await?;
-        sight.claim_held = claim.is_some_and(|claim| is_ours(&claim, &references.identity));
+        sight.claim_held = claim.is_some_and(|claim| is_ours(&claim, &place.identity));
         live.images = images(connection, name, sight.desired.deletion).await?;
     }
     sight.live = Some(live);
@@ -120,10 +120,11 @@ pub(super) async fn images(
 pub(super) async fn cleanup_of(
     object: &Repository,
     look: Look,
-    references: &References,
+    place: &Place,
     connection: &Connection,
     sight: &mut Sight,
 ) -> Result<()> {
+    let Some(wish) = &place.cleanup else { return Ok(()) };
     let fresh = match &sight.live {
         None => true,
         Some(live) if sight.manage && plan::ownership(object, &sight.desired, live).is_some() => return Ok(()),
@@ -135,7 +136,7 @@ pub(super) async fn cleanup_of(
         fresh,
         adopted: sight.manage && object.status.as_ref().is_none_or(|status| status.created_at.is_none()),
     };
-    let (wish, recorded) = (references.cleanup.clone(), recorded(object));
+    let (wish, recorded) = (wish.clone(), recorded(object));
     let seen = cleanup::look(connection, &sight.desired.name, wish, recorded, look, about);
     sight.cleanup = Some(seen.await?);
     Ok(())
@@ -145,11 +146,11 @@ pub(super) async fn cleanup_of(
 pub(super) async fn trusted(
     object: &Repository,
     look: Look,
-    references: &References,
+    wish: &cleanup::Wish,
     connection: &Connection,
     desired: &Desired,
 ) -> Result<Trusted> {
-    let (wish, recorded) = (references.cleanup.clone(), recorded(object));
+    let (wish, recorded) = (wish.clone(), recorded(object));
     let held = match cleanup::is_answered(&wish, &recorded) {
         true => None,
         false => Some(connection.lock(&desired.name).await),

@@ -103,7 +103,22 @@ pub(crate) enum Images {
 /// What a decision rests on besides what was seen.
 pub(crate) struct Facts<'a> {
     pub object: &'a Repository,
-    pub registry_id: &'a AccountId,
+    /// `None`: its Registry does not exist.
+    pub registry_id: Option<&'a AccountId>,
+}
+
+/// What to do about the repository of an object, in the Registry that the object names.
+pub(crate) fn plan_in(facts: &Facts<'_>, goal: Goal, seen: &Seen) -> Plan<Step> {
+    match (facts.registry_id, seen) {
+        (Some(_), _) => plan(facts, goal, seen),
+        (None, Seen::Shut(Gate::Closed(verdict) | Gate::Lost(verdict))) if goal == Goal::Present => {
+            Plan::verdict(verdict.clone())
+        }
+        (None, _) => {
+            let registry = &facts.object.spec.registry_ref.name;
+            left_behind(facts.object, &format!("Registry {registry} does not exist"))
+        }
+    }
 }
 
 pub(crate) fn plan(facts: &Facts<'_>, goal: Goal, seen: &Seen) -> Plan<Step> {
@@ -428,7 +443,7 @@ fn deletion(facts: &Facts<'_>, sight: &Sight, live: &Live) -> Result<Step, Plan<
             "it is another repository of the same name, created later",
         ));
     }
-    if live.record.registry_id != facts.registry_id.as_str() {
+    if facts.registry_id.map(AccountId::as_str) != Some(live.record.registry_id.as_str()) {
         let message = format!("repository {name} was found in account {}", live.record.registry_id);
         return Err(Plan::verdict(Verdict::blocked(Reason::AccountMismatch, message)));
     }

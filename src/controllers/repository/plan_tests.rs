@@ -30,15 +30,15 @@ use crate::{
     document::policy::Policy,
 };
 
-const OWNER: &str = "platform/team-a/web";
+pub(super) const OWNER: &str = "platform/team-a/web";
 
-fn registry() -> Registry {
+pub(super) fn registry() -> Registry {
     let spec = json!({ "region": "eu-west-1", "registryId": "111122223333", "mode": "Manage" });
     Registry::new("main", serde_json::from_value(spec).unwrap())
 }
 
 /// An object of the given spec, beside `registryRef`.
-fn object(spec: serde_json::Value) -> Repository {
+pub(super) fn object(spec: serde_json::Value) -> Repository {
     let mut whole = json!({ "registryRef": { "name": "main" } });
     whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
     let mut object = Repository::new("web", serde_json::from_value(whole).unwrap());
@@ -46,12 +46,12 @@ fn object(spec: serde_json::Value) -> Repository {
     object
 }
 
-fn created() -> Timestamp {
+pub(super) fn created() -> Timestamp {
     Timestamp::from_second(1_700_000_000).unwrap()
 }
 
 /// An object that has recorded the repository as its own.
-fn recorded(spec: serde_json::Value) -> Repository {
+pub(super) fn recorded(spec: serde_json::Value) -> Repository {
     let mut object = object(spec);
     let arn = "arn:aws:ecr:eu-west-1:111122223333:repository/team-a/web".to_owned();
     object.status = Some(RepositoryStatus {
@@ -73,7 +73,7 @@ fn desired(object: &Repository) -> Result<Desired, Verdict> {
     )
 }
 
-fn live(tags: &[(&str, &str)]) -> Live {
+pub(super) fn live(tags: &[(&str, &str)]) -> Live {
     Live {
         record: Arc::new(Record {
             name: "team-a/web".parse().unwrap(),
@@ -97,11 +97,11 @@ fn live(tags: &[(&str, &str)]) -> Live {
     }
 }
 
-fn ours() -> Live {
+pub(super) fn ours() -> Live {
     live(&[(OWNER_TAG, OWNER)])
 }
 
-fn sight(object: &Repository, live: Option<Live>) -> Sight {
+pub(super) fn sight(object: &Repository, live: Option<Live>) -> Sight {
     Sight {
         desired: desired(object).unwrap(),
         manage: true,
@@ -118,7 +118,7 @@ fn decide(object: &Repository, goal: Goal, sight: Sight) -> Plan<Step> {
     let registry = registry();
     let facts = Facts {
         object,
-        registry_id: &registry.spec.registry_id,
+        registry_id: Some(&registry.spec.registry_id),
     };
     plan(&facts, goal, &Seen::Open(Box::new(sight)))
 }
@@ -211,7 +211,7 @@ fn what_is_trusted_keeps_its_words_and_an_observed_object_gets_no_finalizer() {
     let registry = registry();
     let facts = Facts {
         object: &object,
-        registry_id: &registry.spec.registry_id,
+        registry_id: Some(&registry.spec.registry_id),
     };
     let seen = |manage| Seen::Trusted {
         manage,
@@ -606,7 +606,7 @@ fn a_lost_gate_lets_the_object_go_without_a_call_and_a_closed_one_does_not() {
     let registry = registry();
     let facts = Facts {
         object: &object,
-        registry_id: &registry.spec.registry_id,
+        registry_id: Some(&registry.spec.registry_id),
     };
     let not_allowed = || Verdict::blocked(Reason::NotAllowed, "no tenant");
     let lost = plan(&facts, Goal::Absent, &Seen::Shut(Gate::Lost(not_allowed())));

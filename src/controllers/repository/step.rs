@@ -61,6 +61,21 @@ pub(crate) enum Step {
         name: RepositoryName,
         images: bool,
     },
+    /// A change of the replica in another Registry.
+    In {
+        registry: String,
+        step: Box<Step>,
+    },
+}
+
+impl Step {
+    /// The change, wherever it is made.
+    pub(crate) fn itself(&self) -> &Self {
+        match self {
+            Self::In { step, .. } => step,
+            step => step,
+        }
+    }
 }
 
 impl fmt::Display for Step {
@@ -121,6 +136,7 @@ impl fmt::Display for Step {
                 "release repository {name}: take the tag {OWNER_TAG} off, leave everything else"
             ),
             Self::Delete { name, images: false } => write!(f, "delete repository {name}, which is empty"),
+            Self::In { registry, step } => write!(f, "in Registry {registry}: {step}"),
             Self::Delete { name, images: true } => write!(f, "delete repository {name} with all its images"),
         }
     }

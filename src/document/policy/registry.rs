@@ -2,7 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::{Policy, Statement};
+use serde_json::{Value, json};
+
+use super::{Policy, PolicyError, Statement};
+
+/// How the Sids of statements begin that let another account replicate into the registry.
+pub(crate) const REPLICATE_FROM: &str = "EcrOperatorReplicateFrom";
 
 /// The only actions that a registry's policy applies to in scope V1 ("Registry permissions" in the Amazon ECR User Guide).
 const AWAKE_IN_V1: [&str; 3] = [
@@ -11,12 +16,39 @@ const AWAKE_IN_V1: [&str; 3] = [
     "ecr:replicateimage",
 ];
 
+/// The statements that let these accounts replicate into a registry, in a policy of their own; `None`: no account.
+pub(crate) fn replication_from<'a>(
+    accounts: impl IntoIterator<Item = &'a str>,
+    partition: &str,
+    region: &str,
+    registry_id: &str,
+) -> Result<Option<Policy>, PolicyError> {
+    let statements: Vec<Value> = accounts
+        .into_iter()
+        .map(|account| {
+            json!({
+                "Sid": format!("{REPLICATE_FROM}{account}"),
+                "Effect": "Allow",
+                "Principal": { "AWS": format!("arn:{partition}:iam::{account}:root") },
+                "Action": ["ecr:CreateRepository", "ecr:ReplicateImage"],
+                "Resource": format!("arn:{partition}:ecr:{region}:{registry_id}:repository/*"),
+            })
+        })
+        .collect();
+    if statements.is_empty() {
+        return Ok(None);
+    }
+    let document = json!({ "Version": "2012-10-17", "Statement": statements });
+    Policy::from_value_for_registry(&document).map(Some)
+}
+
 /// The policy that should stand, given what stands. Ours are the statements of `wanted`, those whose Sid begins with
-/// [`super::SID_PREFIX`], and those whose Sids are `recorded`: they are replaced or leave. All others keep their place.
+/// `prefix`, and those whose Sids are `recorded`: they are replaced or leave. All others keep their place.
 /// `Ok(None)`: no policy at all should stand. An error says why the two cannot stand in one document.
 pub(crate) fn unite(
     live: Option<&Policy>,
     wanted: Option<&Policy>,
+    prefix: &str,
     recorded: &BTreeSet<String>,
 ) -> Result<Option<Policy>, String> {
     let Some(live) = live else {
@@ -25,10 +57,9 @@ pub(crate) fn unite(
     let mut ours: Vec<Option<&Statement>> = wanted.map_or(&[][..], Policy::statements).iter().map(Some).collect();
     let named: BTreeSet<&str> = ours.iter().flatten().filter_map(|statement| statement.sid()).collect();
     let is_ours = |statement: &Statement| {
-        statement.is_ours()
-            || statement
-                .sid()
-                .is_some_and(|sid| named.contains(sid) || recorded.contains(sid))
+        statement
+            .sid()
+            .is_some_and(|sid| sid.starts_with(prefix) || named.contains(sid) || recorded.contains(sid))
     };
     let others: Vec<&Statement> = live.statements.iter().filter(|statement| !is_ours(statement)).collect();
     let (id, version) = match wanted {
@@ -90,6 +121,18 @@ pub(crate) fn asleep(policy: &Policy) -> Vec<String> {
 }
 
 impl Policy {
+    /// With these statements besides.
+    pub(crate) fn and(mut self, more: Self) -> Self {
+        self.statements.extend(more.statements);
+        self
+    }
+
+    /// In the version of another. To be asked only of a policy without variables: it means the same in each.
+    pub(crate) fn in_version_of(mut self, other: &Self) -> Self {
+        self.version = other.version;
+        self
+    }
+
     /// The Sids of its statements.
     pub(crate) fn sids(&self) -> BTreeSet<String> {
         let sids = self.statements.iter().filter_map(Statement::sid);
@@ -105,9 +148,7 @@ impl Statement {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
+    use super::{super::SID_PREFIX, *};
 
     fn statement(sid: &str, action: &str) -> Value {
         let mut statement = json!({
@@ -129,7 +170,7 @@ mod tests {
         let live = (!live.is_empty()).then(|| policy(live));
         let wanted = (!wanted.is_empty()).then(|| policy(wanted));
         let recorded = recorded.iter().map(|&sid| sid.to_owned()).collect();
-        unite(live.as_ref(), wanted.as_ref(), &recorded).expect("one document")
+        unite(live.as_ref(), wanted.as_ref(), SID_PREFIX, &recorded).expect("one document")
     }
 
     #[test]
@@ -163,6 +204,31 @@ mod tests {
         );
         assert_eq!(united(&[], &new, &[]), Some(policy(&new)));
         assert_eq!(united(&[], &[], &[]), None);
+    }
+
+    #[test]
+    fn an_account_may_replicate_and_create_what_that_takes_and_nothing_else() {
+        let compose = |accounts: &[&str], partition| {
+            replication_from(accounts.iter().copied(), partition, "eu-west-1", "111122223333").unwrap()
+        };
+        assert_eq!(compose(&[], "aws"), None);
+        let text = compose(&["444455556666", "777788889999"], "aws-cn").unwrap().to_text();
+        let document: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            document["Statement"][1],
+            json!({
+                "Sid": "EcrOperatorReplicateFrom777788889999",
+                "Effect": "Allow",
+                "Principal": { "AWS": "arn:aws-cn:iam::777788889999:root" },
+                "Action": ["ecr:CreateRepository", "ecr:ReplicateImage"],
+                "Resource": "arn:aws-cn:ecr:eu-west-1:111122223333:repository/*",
+            })
+        );
+        assert_eq!(
+            asleep(&compose(&["444455556666"], "aws").unwrap()),
+            [""; 0],
+            "scope V1 suffices"
+        );
     }
 
     #[test]
@@ -202,18 +268,24 @@ mod tests {
         let old =
             Policy::parse_of_registry(&json!({ "Statement": [statement("Foreign", "ecr:*")] }).to_string()).unwrap();
         let plain = policy(&[statement("Mine", "ecr:*")]);
-        let text = unite(Some(&old), Some(&plain), &BTreeSet::new())
+        let text = unite(Some(&old), Some(&plain), SID_PREFIX, &BTreeSet::new())
             .unwrap()
             .unwrap()
             .to_text();
         assert!(text.contains("2008-10-17"), "the others' language is kept: {text}");
         let mut variable = statement("Mine", "ecr:*");
         variable["Resource"] = json!("arn:aws:ecr:eu-west-1:111122223333:repository/${aws:PrincipalTag/team}/*");
-        let error = unite(Some(&old), Some(&policy(&[variable.clone()])), &BTreeSet::new()).unwrap_err();
+        let error = unite(
+            Some(&old),
+            Some(&policy(&[variable.clone()])),
+            SID_PREFIX,
+            &BTreeSet::new(),
+        )
+        .unwrap_err();
         assert!(error.contains("write the same Version"), "{error}");
         let alone =
             Policy::parse_of_registry(&json!({ "Statement": [statement("Mine", "ecr:*")] }).to_string()).unwrap();
-        let text = unite(Some(&alone), Some(&policy(&[variable])), &BTreeSet::new())
+        let text = unite(Some(&alone), Some(&policy(&[variable])), SID_PREFIX, &BTreeSet::new())
             .unwrap()
             .unwrap()
             .to_text();

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// A part whose operator may do all of this in both Regions, with a Registry of the other one.
-async fn open(stage: &'static crate::support::Stage, name: &str) -> Result<Part> {
+pub(super) async fn open(stage: &'static crate::support::Stage, name: &str) -> Result<Part> {
     let part = Hall::shared(stage).await?.part_with(name, json!({})).await?;
     let scene = &part.scene;
     let mut statements = Vec::new();

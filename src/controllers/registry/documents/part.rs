@@ -5,13 +5,16 @@ use std::{collections::BTreeSet, fmt};
 use serde_json::{Value, json};
 
 use crate::{
-    api::registry::{
-        RegistrySpec,
-        documents::{RegistryPolicy, Scanning as ScanningSpec, Signing as SigningSpec},
+    api::{
+        names::AccountId,
+        registry::{
+            RegistrySpec,
+            documents::{RegistryPolicy, Scanning as ScanningSpec, Signing as SigningSpec},
+        },
     },
     digest::short,
     document::{
-        policy::Policy,
+        policy::{self, Policy, REPLICATE_FROM},
         scanning::{Filter, Scanning},
         signing::{Signing, SigningRule},
     },
@@ -35,6 +38,8 @@ pub(crate) enum Wish {
     Scanning(Scanning),
     /// The statements of ours, in a policy of their own; `None`: none.
     Policy(Option<Policy>),
+    /// The same, where the spec names none but those that let other accounts replicate in: no others are ours.
+    Sources(Option<Policy>),
     Signing(Signing),
     /// A setting that is a value.
     Setting(&'static str),
@@ -92,7 +97,7 @@ pub(crate) fn wish(spec: &RegistrySpec, part: Part) -> Option<Result<Wish, Strin
     let settings = documents.settings.as_ref();
     Some(Ok(match part {
         Part::Scanning => Wish::Scanning(scanning(documents.scanning.as_ref()?)),
-        Part::Policy => return Some(policy(documents.policy.as_ref()?)),
+        Part::Policy => return policy(spec),
         Part::Signing => Wish::Signing(signing(documents.signing.as_ref()?)),
         Part::BlobMounting => Wish::Setting(settings?.blob_mounting?.as_str()),
         Part::BasicScanTypeVersion => {
@@ -135,6 +140,7 @@ pub(crate) fn hash(part: Part, wish: &Result<Wish, String>, manage: bool) -> Str
             json!([scanning.scan_type, rules])
         }
         Ok(Wish::Policy(policy)) => json!(policy.as_ref().map(Policy::to_text)),
+        Ok(Wish::Sources(policy)) => json!(["sources", policy.as_ref().map(Policy::to_text)]),
         Ok(Wish::Signing(signing)) => {
             let rules = signing.rules.iter();
             rules.map(|of| json!([of.profile, rule(&of.filters)])).collect()
@@ -176,11 +182,42 @@ fn signing(spec: &SigningSpec) -> Signing {
     Signing { rules: rules.collect() }
 }
 
-fn policy(spec: &RegistryPolicy) -> Result<Wish, String> {
+fn policy(spec: &RegistrySpec) -> Option<Result<Wish, String>> {
+    let declared = spec.documents.policy.as_ref();
+    let from = spec.replication.as_ref().and_then(|limits| limits.from.as_ref());
+    let Some(from) = from else {
+        return Some(document(declared?).map(Wish::Policy));
+    };
+    let region = &spec.region;
+    let accounts = from.iter().map(AccountId::as_str);
+    let sources = policy::replication_from(accounts, region.partition(), region.as_str(), spec.registry_id.as_str());
+    let sources = match sources {
+        Ok(sources) => sources,
+        Err(error) => return Some(Err(format!("spec.replication.from: {error}"))),
+    };
+    let Some(declared) = declared else {
+        return Some(Ok(Wish::Sources(sources)));
+    };
+    Some(document(declared).and_then(|document| {
+        let taken = document.iter().flat_map(Policy::sids);
+        let mut taken = taken.filter(|sid| sid.starts_with(REPLICATE_FROM));
+        if let Some(sid) = taken.next() {
+            return Err(format!(
+                "a statement has the Sid {sid}, which belongs to spec.replication.from; give it another"
+            ));
+        }
+        Ok(Wish::Policy(match (document, sources) {
+            (Some(document), Some(sources)) => Some(document.and(sources)),
+            (document, sources) => document.or(sources),
+        }))
+    }))
+}
+
+fn document(spec: &RegistryPolicy) -> Result<Option<Policy>, String> {
     let Some(document) = &spec.document else {
-        return Ok(Wish::Policy(None));
+        return Ok(None);
     };
     Policy::from_value_for_registry(&Value::Object(document.clone()))
-        .map(|policy| Wish::Policy(Some(policy)))
+        .map(Some)
         .map_err(|error| error.to_string())
 }

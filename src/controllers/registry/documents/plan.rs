@@ -7,7 +7,7 @@ use crate::{
     control::reason::Reason,
     document::{
         known::Stored,
-        policy::{self, Policy},
+        policy::{self, Policy, REPLICATE_FROM, SID_PREFIX},
         scanning::Scanning,
         signing::Signing,
     },
@@ -173,7 +173,19 @@ pub(crate) fn decide(part: Part, wish: &Wish, seen: &Seen, recorded: &Recorded) 
             _ => Decision::Settled,
         },
         (Wish::Scope { confirmed }, Seen::Scope { value, policy }) => scope(part, *confirmed, value, policy),
-        (Wish::Policy(wanted), Seen::Policy(live)) => shared(wanted.as_ref(), live, recorded),
+        (Wish::Policy(wanted), Seen::Policy(live)) => shared(wanted.as_ref(), live, SID_PREFIX, &recorded.statements),
+        // What was put for spec.policy, when that was named, is nobody's to remove any more.
+        (Wish::Sources(wanted), Seen::Policy(live)) => {
+            let language = match live {
+                LivePolicy::Known { policy, .. } => Some(policy),
+                LivePolicy::Absent | LivePolicy::Unknown { .. } => None,
+            };
+            let wanted = match (wanted.clone(), language) {
+                (Some(wanted), Some(live)) => Some(wanted.in_version_of(live)),
+                (wanted, _) => wanted,
+            };
+            shared(wanted.as_ref(), live, REPLICATE_FROM, &BTreeSet::new())
+        }
         (Wish::Exclusions(wanted), Seen::Exclusions(registered)) => exclusions(wanted, registered, recorded),
         // Nobody reads one part for another.
         _ => Decision::blocked(Reason::Conflict, "what was read is another document"),
@@ -240,8 +252,8 @@ fn scope(part: Part, confirmed: bool, value: &str, policy: &LivePolicy) -> Decis
     }
 }
 
-/// The registry's policy, which others share.
-fn shared(wanted: Option<&Policy>, live: &LivePolicy, recorded: &Recorded) -> Decision {
+/// The registry's policy, which others share. Ours are the statements whose Sids are wanted, begin so, or are recorded.
+fn shared(wanted: Option<&Policy>, live: &LivePolicy, prefix: &str, recorded: &BTreeSet<String>) -> Decision {
     let (standing, text) = match live {
         LivePolicy::Absent => (None, ""),
         LivePolicy::Known { policy, text } => (Some(policy), text.as_str()),
@@ -253,7 +265,7 @@ fn shared(wanted: Option<&Policy>, live: &LivePolicy, recorded: &Recorded) -> De
             return Decision::blocked(Reason::Conflict, message);
         }
     };
-    let united = match policy::unite(standing, wanted, &recorded.statements) {
+    let united = match policy::unite(standing, wanted, prefix, recorded) {
         Ok(united) => united,
         Err(why) => return Decision::blocked(Reason::Conflict, why),
     };
@@ -277,7 +289,7 @@ fn shared(wanted: Option<&Policy>, live: &LivePolicy, recorded: &Recorded) -> De
     let named = wanted.map(Policy::sids).unwrap_or_default();
     let after = to.sids();
     let added: Vec<String> = after.difference(&before).cloned().collect();
-    if added.len() + recorded.statements.len() > RECORDED {
+    if added.len() + recorded.len() > RECORDED {
         let message = format!("more than {RECORDED} statements would be on record as put from here");
         return Decision::blocked(Reason::Invalid, message);
     }
@@ -349,7 +361,7 @@ impl Recorded {
     pub(crate) fn settled(&mut self, wish: &Wish) {
         match wish {
             Wish::Exclusions(wanted) => self.exclusions.retain(|principal| wanted.contains(principal)),
-            Wish::Policy(wanted) => {
+            Wish::Policy(wanted) | Wish::Sources(wanted) => {
                 let named = wanted.as_ref().map(Policy::sids).unwrap_or_default();
                 self.statements.retain(|sid| named.contains(sid));
             }
@@ -520,6 +532,66 @@ mod tests {
         let unreadable = Seen::Policy(LivePolicy::read(Some("{\"Statement\": [], \"Novelty\": 1}".into())));
         let (reason, message) = blocked(decide(Part::Policy, &none, &unreadable, &recorded));
         assert!(reason == Reason::Conflict && message.contains("Novelty"), "{message}");
+    }
+
+    #[test]
+    fn who_may_replicate_in_has_a_statement_beside_those_of_others_and_of_the_spec() {
+        let from = |accounts: &[&str], policy: Value| {
+            let mut documents = json!({ "replication": { "from": accounts } });
+            if !policy.is_null() {
+                documents["policy"] = policy;
+            }
+            wanted(documents, Part::Policy)
+        };
+        let of = |account: &str| format!("EcrOperatorReplicateFrom{account}");
+        let (a, b) = ("444455556666", "777788889999");
+        let put = |wish: &Wish, live: &[&str], recorded: &Recorded| {
+            step(decide(Part::Policy, wish, &Seen::Policy(live_policy(live)), recorded))
+        };
+        let none = Recorded::default();
+        // Without spec.policy, no other statement is ours, not even one that was put for it, or has our prefix.
+        let recorded = Recorded {
+            statements: set(&["Named"]),
+            ..Recorded::default()
+        };
+        let live = ["Foreign", "Named", "EcrOperatorOld", &of(b)];
+        assert_eq!(
+            put(&from(&[a], Value::Null), &live, &recorded),
+            format!("policy: + {}, - {}", of(a), of(b))
+        );
+        let live = Seen::Policy(live_policy(&["Foreign"]));
+        assert_eq!(
+            decide(Part::Policy, &from(&[], Value::Null), &live, &none),
+            Decision::Settled
+        );
+        // With it, both are asked for together.
+        let document = json!({ "Version": "2012-10-17", "Statement": [statement("Named", "ecr:ReplicateImage")] });
+        let both = from(&[a], json!({ "document": document }));
+        assert_eq!(
+            put(&both, &["Foreign", "Named", "EcrOperatorOld", &of(b)], &none),
+            format!("policy: + {}, - EcrOperatorOld, {}", of(a), of(b)).replace(", EcrOp", ", - EcrOp")
+        );
+        assert_eq!(
+            put(&from(&[], json!({})), &["Foreign", &of(a)], &none),
+            format!("policy: - {}", of(a))
+        );
+        let taken = json!({ "Version": "2012-10-17", "Statement": [statement(&of(a), "ecr:ReplicateImage")] });
+        let spec = spec(json!({ "replication": { "from": [b] }, "policy": { "document": taken } }));
+        let error = wish(&spec, Part::Policy).unwrap().unwrap_err();
+        assert!(error.contains("belongs to spec.replication.from"), "{error}");
+        // A policy in the old language with variables of others takes it, too.
+        let mut variable = statement("Foreign", "ecr:ReplicateImage");
+        variable["Resource"] = json!("arn:aws:ecr:eu-west-1:111122223333:repository/${x}/*");
+        let old = LivePolicy::read(Some(json!({ "Statement": [variable] }).to_string()));
+        let decision = decide(Part::Policy, &from(&[a], Value::Null), &Seen::Policy(old), &none);
+        let Decision::Step {
+            step: Step::PutPolicy { to, .. },
+            ..
+        } = decision
+        else {
+            panic!("{decision:?}")
+        };
+        assert!(to.to_text().contains("2008-10-17"), "{}", to.to_text());
     }
 
     #[test]
