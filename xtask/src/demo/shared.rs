@@ -3,16 +3,15 @@
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use aws_sdk_ecr::types::{ReplicationConfiguration, ReplicationDestination, ReplicationRule};
+use aws_sdk_ecr::types::{ImageTagMutability, ReplicationConfiguration, ReplicationDestination, ReplicationRule};
 use bed::{DockerAuth, Policy, eventually};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::json;
 
-use super::stage::{ACCOUNT, LIMIT, OWNER, REGION, Stage};
+use super::stage::{ACCOUNT, FAR, LIMIT, OWNER, REGION, Stage};
 use super::story::Story;
 
-/// Where the examples replicate to, and where somebody else does.
-const FAR: &str = "us-east-1";
+/// Where somebody else replicates to.
 const ELSEWHERE: &str = "eu-central-1";
 
 /// Below which name another tool has filled the registry, and with how many repositories.
@@ -39,6 +38,14 @@ pub(crate) async fn tell(story: &mut Story, stage: &Stage) {
             "A team that leaves takes only its own with it",
             "kubectl delete replicationconfig team-b; what team-a and the other tool want stays.",
             left(stage),
+        )
+        .await;
+    story
+        .step(
+            "The same repository is kept in another Region",
+            "kubectl apply -f examples/13-replicas/registry-us.yaml, and a Repository with replicaRegistryRefs. An edit by hand there
+             is undone.",
+            mirrored(stage),
         )
         .await;
     story
@@ -140,6 +147,34 @@ async fn left(stage: &Stage) -> Result<()> {
         .kubectl(&["delete", "replicationconfigs.ecr-operator.dev", "team-b"])
         .await?;
     replicates(stage, &[(ELSEWHERE, &[]), (FAR, &["team-a/"])]).await
+}
+
+async fn mirrored(stage: &Stage) -> Result<()> {
+    stage.example("13-replicas/registry-us.yaml").await?;
+    let replicas = json!([{ "name": "main-us" }]);
+    let spec = json!({ "replicaRegistryRefs": replicas, "imageTagMutability": "IMMUTABLE", "tags": { "team": "a" } });
+    stage.apply("mirrored", &spec).await?;
+    stage.reason("team-a", "mirrored", "Settled").await?;
+    let far = stage.aws.ecr(FAR, &stage.aws.admin(ACCOUNT).await?);
+    let immutable = async || {
+        let found = far.describe_repositories().repository_names("team-a/mirrored").send();
+        let found = found.await?.repositories.unwrap_or_default();
+        let mutability = found.first().and_then(|live| live.image_tag_mutability.clone());
+        let mutability = mutability.context("no repository")?;
+        ensure!(mutability == ImageTagMutability::Immutable, "{mutability}");
+        Ok(())
+    };
+    eventually(LIMIT, "the replica", &immutable).await?;
+    println!("   team-a/mirrored is IMMUTABLE in {REGION} and in {FAR}");
+    far.put_image_tag_mutability()
+        .repository_name("team-a/mirrored")
+        .image_tag_mutability(ImageTagMutability::Mutable)
+        .send()
+        .await?;
+    eventually(LIMIT, "the edit to be undone", &immutable).await?;
+    let told = stage.event("mirrored", "DriftRepaired").await?;
+    println!("   DriftRepaired: {told}");
+    Ok(())
 }
 
 async fn pulled(stage: &Stage) -> Result<()> {

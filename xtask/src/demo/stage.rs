@@ -14,6 +14,9 @@ use serde_json::{Value, json};
 pub(crate) const ACCOUNT: &str = "111122223333";
 pub(crate) const REGION: &str = "eu-west-1";
 
+/// The Region that the examples replicate to.
+pub(crate) const FAR: &str = "us-east-1";
+
 /// The name of the installation.
 pub(crate) const OWNER: &str = "demo";
 
@@ -59,6 +62,13 @@ impl Stage {
         let features = [bed::MANAGES, &["events", "promote", "protect", "replicate", "pull"]].concat();
         let mut rights = bed::rights(ACCOUNT, REGION, OWNER, &features)?;
         let statements = rights["Statement"].as_array_mut().context("no statements")?;
+        // The same Repositories in another Region.
+        let replicas = bed::rights(ACCOUNT, FAR, OWNER, &["read", "repository"])?;
+        for (at, statement) in replicas["Statement"].as_array().into_iter().flatten().enumerate() {
+            let mut statement = statement.clone();
+            statement["Sid"] = json!(format!("Replicas{at}"));
+            statements.push(statement);
+        }
         // What copying needs beyond that, of the source; and the role in the other account.
         statements.push(json!({ "Effect": "Allow", "Action": "ecr:GetAuthorizationToken", "Resource": "*" }));
         statements.push(json!({ "Effect": "Allow", "Action": "sts:AssumeRole", "Resource": other_role() }));
