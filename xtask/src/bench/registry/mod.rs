@@ -28,7 +28,7 @@ use super::{say, usage, value_name};
 /// answering once they are claimed, so that calls to them time out, and then Repositories are applied in all; from the first
 /// apply until those of the other registries are Ready, beside the same with all registries answering. `isolation-at-start`:
 /// all of that is there and nothing of it was looked at yet; from the start of the process. Each of these runs has a control
-/// plane and a process of its own.
+/// plane and a process of its own, and ends after five minutes, and as long again for each 500 Repositories, at the latest.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
 Examples:
