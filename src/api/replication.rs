@@ -209,6 +209,13 @@ pub struct ReplicationConfigStatus {
     #[schemars(length(max = 25))]
     pub in_force: Vec<ReplicationRule>,
 
+    /// What the registry policies of destinations in other accounts have to say, or nothing arrives there. Those are left out
+    /// that a Registry of this cluster keeps: one that manages the destination and names this account in
+    /// `spec.replication.from`. Whether the others have it cannot be seen from here. At most 25. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 25))]
+    pub policies_needed: Vec<PolicyNeeded>,
+
     /// The last backfill of each destination. At most 25. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 25))]
@@ -223,6 +230,19 @@ pub struct ReplicationConfigStatus {
     pub drift: Option<DriftStatus>,
 }
 
+/// What a registry policy has to say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyNeeded {
+    /// The registry.
+    #[serde(flatten)]
+    pub destination: ReplicationDestination,
+
+    /// The policy as JSON, with one statement. Required.
+    #[schemars(length(max = 1024))]
+    pub policy: String,
+}
+
 /// A backfill as ECR shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -232,7 +252,7 @@ pub struct BackfillStatus {
     pub destination: ReplicationDestination,
 
     /// `Waiting` before it was started, then what ECR calls it: `PREPARING`, `IN_PROGRESS`, `COMPLETE`, `FAILED`,
-    /// `STOPPING` or `STOPPED`.
+    /// `STOPPING` or `STOPPED`. Required.
     #[schemars(length(max = 64))]
     pub state: String,
 
@@ -278,11 +298,11 @@ pub struct BackfillStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageOnItsWay {
-    /// Its repository.
+    /// Its repository. Required.
     #[schemars(length(max = 256))]
     pub repository: String,
 
-    /// Its digest, or its tag where ECR names no digest.
+    /// Its digest, or its tag where ECR names no digest. Required.
     #[schemars(length(max = 300))]
     pub image: String,
 
@@ -296,11 +316,11 @@ pub struct ImageOnItsWay {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VerificationStatus {
-    /// When it was asked.
+    /// When it was asked. Required.
     #[schemars(with = "MicroTime")]
     pub at: Timestamp,
 
-    /// Of how many images it was asked.
+    /// Of how many images it was asked. Required.
     pub images: u32,
 
     /// The last repository that the calls were enough for; the next round goes on after it. Default: absent where they
@@ -327,16 +347,16 @@ pub struct DestinationStatus {
     #[serde(flatten)]
     pub destination: ReplicationDestination,
 
-    /// How many have arrived.
+    /// How many have arrived. Required.
     pub complete: u32,
 
-    /// How many are on their way.
+    /// How many are on their way. Required.
     pub in_progress: u32,
 
-    /// How many have failed.
+    /// How many have failed. Required.
     pub failed: u32,
 
-    /// How many ECR has never sent there: they were pushed before the rule, and no backfill has taken them.
+    /// How many ECR has never sent there: they were pushed before the rule, and no backfill has taken them. Required.
     pub not_replicated: u32,
 
     /// Some that have failed or were never sent. At most 5. Default: none.

@@ -42,6 +42,7 @@ use crate::{
         managed::{Look, Managed, Scoped},
         plan::{Goal, Plan},
         spawn::Readiness,
+        turns::Turns,
     },
     controllers::{
         lifecycle::{nudge::Policies, select::PolicyName},
@@ -302,7 +303,7 @@ fn context(
         metrics: metrics.clone(),
         events: Events::start(client.clone()),
         memory: Memory::default(),
-        concurrency: 1,
+        turns: Turns::new(1),
         check_interval: Duration::from_secs(1),
         world: World {
             client: client.clone(),

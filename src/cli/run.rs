@@ -40,6 +40,7 @@ use crate::{
         lead::{self, Candidate},
         managed::Managed,
         spawn::{self, Readiness, Watched},
+        turns::Turns,
     },
     controllers::{
         lifecycle::nudge::{self, Nudge, Policies},
@@ -90,7 +91,7 @@ pub(super) struct Args {
           value_parser = |text: &str| duration(text, 60, 604_800))]
     check_interval: Duration,
 
-    /// How many objects of one kind are worked on at once. 1 to 256.
+    /// How many objects of one kind are worked on at once for each registry. 1 to 256.
     #[arg(long, env = "ECR_OPERATOR_CONCURRENCY", value_name = "NUMBER", default_value_t = 16,
           value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
@@ -220,7 +221,7 @@ async fn run(args: Args) -> Result<(), String> {
         metrics: metrics.clone(),
         events: Events::start(client.clone()),
         memory: Memory::default(),
-        concurrency: args.concurrency,
+        turns: Turns::new(args.concurrency),
         check_interval: args.check_interval,
         world: World {
             client: client.clone(),

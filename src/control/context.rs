@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use kube::Client;
 
-use super::{events::Events, schedule};
+use super::{events::Events, schedule, turns::Turns};
 use crate::metrics::Metrics;
 
 /// What the loop needs; `world` is what the kinds share among themselves.
@@ -19,8 +19,7 @@ pub(crate) struct Context<W> {
     pub events: Events,
     pub memory: Memory,
     pub world: W,
-    /// How many reconciles of one kind run at once.
-    pub concurrency: u16,
+    pub turns: Turns,
     /// The period of full checks.
     pub check_interval: Duration,
 }

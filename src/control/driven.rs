@@ -18,7 +18,10 @@ use kube::{
     Api, Resource, ResourceExt,
     api::{Patch, PatchParams},
     core::DeserializeGuard,
-    runtime::controller::Action,
+    runtime::{
+        controller::Action,
+        reflector::{ObjectRef, Store},
+    },
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
@@ -44,11 +47,38 @@ pub(crate) trait Driven:
     /// when it is looked at again.
     fn drive(self, ctx: &Context<Self::Shared>) -> impl Future<Output = (Action, Reason)> + Send;
 
+    /// The registry that is called for it, or those that are: as many objects are worked on at once for each.
+    fn lane(&self, _ctx: &Context<Self::Shared>) -> String {
+        String::new()
+    }
+
     /// The object was seen by the watch, whatever changed of it.
     fn seen(&self, _ctx: &Context<Self::Shared>) {}
 
     /// The object is gone: what is remembered of it can go too.
     fn gone(_uid: &str, _ctx: &Context<Self::Shared>) {}
+}
+
+/// Drives one object when its turn has come, as it is then.
+pub(crate) async fn in_turn<K: Driven>(
+    guard: Arc<DeserializeGuard<K>>,
+    ctx: Arc<Context<K::Shared>>,
+    reader: Store<DeserializeGuard<K>>,
+) -> Result<Action, Infallible> {
+    let lane = guard
+        .0
+        .as_ref()
+        .map_or_else(|_| String::new(), |object| object.lane(&ctx));
+    let Some(_turn) = ctx.turns.take(K::CALLED, lane).await else {
+        return Ok(Action::await_change());
+    };
+    let Some(guard) = reader.get(&ObjectRef::from_obj(guard.as_ref())) else {
+        // It was deleted meanwhile.
+        ctx.memory.taken_up(K::CALLED, &key(guard.meta()));
+        return Ok(Action::await_change());
+    };
+    // Made only now: many may wait, and what waits is to be small.
+    Box::pin(reconcile(guard, ctx)).await
 }
 
 /// Drives one object, as the loop asks for it. Never fails, or the loop would look again at its own pace.
@@ -157,7 +187,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        control::{context::Memory, events::Events},
+        control::{context::Memory, events::Events, turns::Turns},
         metrics::Metrics,
     };
 
@@ -187,7 +217,7 @@ mod tests {
             events: Events::start(client.clone()),
             memory: Memory::default(),
             world: (),
-            concurrency: 1,
+            turns: Turns::new(1),
             check_interval: Duration::from_secs(1),
             client,
         });

@@ -68,6 +68,10 @@ impl<K: Managed> Driven for K {
 
     const CALLED: &'static str = K::KIND;
 
+    fn lane(&self, _: &Context<K::World>) -> String {
+        Managed::lane(self)
+    }
+
     async fn drive(self, ctx: &Context<K::World>) -> (Action, Reason) {
         run(self, ctx).await
     }
@@ -110,6 +114,9 @@ pub(crate) trait Managed:
     fn common(status: &Self::Status) -> &CommonStatus;
 
     fn is_suspended(&self) -> bool;
+
+    /// The registry that is called for it, or those that are; empty where none is.
+    fn lane(&self) -> String;
 
     /// Finds what the object refers to, within Kubernetes.
     fn refer(&self, ctx: &Context<Self::World>) -> impl Future<Output = Result<Self::References>> + Send;

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use super::{
     context::Context,
-    driven::{Driven, key, reconcile},
+    driven::{Driven, in_turn, key},
 };
 
 /// What the program still waits for before it works. Cheap to clone.
@@ -90,8 +90,10 @@ pub(crate) async fn run<K: Driven>(
     // Without the first list the runner, which waits for it, would not end either.
     let listed = readiness.clone();
     let listing = waits.clone();
+    let closing = Arc::clone(&ctx);
     let stopped = async move {
         shutdown.await;
+        closing.turns.close(K::CALLED);
         listed.until_done(&listing).await;
     };
     let (forgetting, seeing, missing) = (Arc::clone(&ctx), Arc::clone(&ctx), Arc::clone(&ctx));
@@ -141,14 +143,15 @@ pub(crate) async fn run<K: Driven>(
                 memory.memory.triggered(K::CALLED, key(&meta));
             }
         });
-    let concurrency = ctx.concurrency;
+    let objects = reader.clone();
     runtime::applier(
-        |object, ctx| Box::pin(reconcile::<K>(object, ctx)),
+        move |object, ctx| Box::pin(in_turn::<K>(object, ctx, objects.clone())),
         |_, never, _| match *never {},
         ctx,
         reader,
         queue.take_until(Box::pin(stopped)),
-        controller::Config::default().concurrency(concurrency),
+        // How many run at once is for the turns to say.
+        controller::Config::default(),
     )
     .for_each(|outcome| {
         match outcome {

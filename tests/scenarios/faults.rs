@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use bed::{Fault, Policy, eventually, throughout};
+use bed::{Effect, Fault, Policy, eventually, throughout};
 use serde_json::json;
 
 use crate::support::{LIMIT, REGION, condition, message, run};
@@ -294,6 +294,38 @@ fn the_figures_and_probes_are_served() -> Result<()> {
         }
         ensure!(stage.operator.get("/livez").await?.0 == 200);
         ensure!(stage.operator.get("/readyz").await?.0 == 200);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_registry_that_does_not_answer_keeps_none_waiting_but_its_own_objects() -> Result<()> {
+    run(async |stage| {
+        let (down, up) = (stage.scene("faults-down").await?, stage.scene("faults-up").await?);
+        down.registry(json!({})).await?;
+        up.registry(json!({})).await?;
+        let hold = Fault::new("CreateRepository", Effect::Hold).registry(&down.account, REGION);
+        let hold = stage.aws.inject(&hold).await?;
+        // More than are worked on at once.
+        let names: Vec<String> = (0..20).map(|nth| format!("web-{nth}")).collect();
+        for name in &names {
+            down.apply(&down.repository(name, json!({}))).await?;
+        }
+        eventually(LIMIT, "as many calls to hang as are made at once", async || {
+            let state = stage.aws.fault(&hold).await?;
+            ensure!(state.held >= 16, "{state:?}");
+            Ok(())
+        })
+        .await?;
+        for nth in 0..3 {
+            up.settled(&format!("web-{nth}"), json!({})).await?;
+        }
+        let state = stage.aws.fault(&hold).await?;
+        ensure!(state.held >= 16, "they do not hang any more: {state:?}");
+        stage.aws.remove_fault(&hold).await?;
+        for name in &names {
+            down.reason("repository", name, "Settled").await?;
+        }
         Ok(())
     })
 }

@@ -536,3 +536,27 @@ fn a_plan_shows_the_put_and_makes_none() -> Result<()> {
         has(&scene, &[rule(&scene, FAR, &["team-a/"])]).await
     })
 }
+
+#[test]
+fn the_leave_that_another_account_has_to_give_is_told_until_its_registry_here_gives_it() -> Result<()> {
+    run(async |stage| {
+        let (scene, far) = (open(stage, "repl-leave").await?, stage.scene("repl-leave-far").await?);
+        far.rights(&[bed::MANAGES, &["registry"]].concat()).await?;
+        far.registry(json!({})).await?;
+        let to = json!([{ "destinations": [{ "region": REGION, "registryId": far.account }] }]);
+        let object = settled(&scene, "a", to).await?;
+        let needed = &object["status"]["policiesNeeded"][0];
+        ensure!(needed["registryId"] == far.account.as_str(), "{}", object["status"]);
+        let policy: Value = serde_json::from_str(needed["policy"].as_str().context("no policy")?)?;
+        let principal = format!("arn:aws:iam::{}:root", scene.account);
+        ensure!(policy["Statement"][0]["Principal"]["AWS"] == principal, "{policy}");
+        far.registry(json!({ "replication": { "from": [scene.account] } }))
+            .await?;
+        eventually(LIMIT, "nothing more to be asked for", async || {
+            let object = scene.get("replicationconfig", &named(&scene, "a")).await?;
+            ensure!(object["status"]["policiesNeeded"].is_null(), "{}", object["status"]);
+            Ok(())
+        })
+        .await
+    })
+}

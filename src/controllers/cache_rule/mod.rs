@@ -103,6 +103,10 @@ impl Managed for PullThroughCacheRule {
         self.spec.suspend
     }
 
+    fn lane(&self) -> String {
+        self.spec.registry_ref.name.clone()
+    }
+
     async fn refer(&self, ctx: &Context<World>) -> Result<References> {
         prefixed::refer(self, ctx).await
     }

@@ -99,6 +99,10 @@ impl Managed for RepositoryCreationTemplate {
         self.spec.suspend
     }
 
+    fn lane(&self) -> String {
+        self.spec.registry_ref.name.clone()
+    }
+
     async fn refer(&self, ctx: &Context<World>) -> Result<References> {
         prefixed::refer(self, ctx).await
     }

@@ -106,6 +106,10 @@ macro_rules! reports {
                 self.spec.cleanup.suspend
             }
 
+            fn lane(&self) -> String {
+                String::new()
+            }
+
             async fn refer(&self, ctx: &Context<World>) -> Result<Tally> {
                 let name = $name(self.name_any());
                 let namespace = self.meta().namespace.as_deref();

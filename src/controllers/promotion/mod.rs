@@ -76,6 +76,12 @@ impl Driven for ImagePromotion {
 
     const CALLED: &'static str = "ImagePromotion";
 
+    fn lane(&self, ctx: &Context<World>) -> String {
+        let mut registries: Vec<String> = ctx.world.repositories_of(self).map(|(registry, _)| registry).collect();
+        registries.dedup();
+        registries.join("/")
+    }
+
     fn gone(uid: &str, ctx: &Context<World>) {
         ctx.world.promoting.forget(uid);
         rivals::gone(&ctx.world);

@@ -93,6 +93,15 @@ impl Managed for PullSecret {
         self.spec.suspend
     }
 
+    fn lane(&self) -> String {
+        self.spec
+            .registry_refs
+            .iter()
+            .map(|of| of.name.as_str())
+            .collect::<Vec<_>>()
+            .join("/")
+    }
+
     async fn refer(&self, ctx: &Context<World>) -> Result<References> {
         let world = &ctx.world;
         let namespace = self.namespace().unwrap_or_default();

@@ -86,6 +86,10 @@ impl Managed for Registry {
         self.spec.suspend
     }
 
+    fn lane(&self) -> String {
+        self.name_any()
+    }
+
     async fn refer(&self, ctx: &Context<World>) -> Result<References> {
         let world = &ctx.world;
         let connection = connect(self, world).await;

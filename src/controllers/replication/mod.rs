@@ -3,6 +3,7 @@
 
 mod act;
 mod backfill;
+mod leave;
 pub(crate) mod parts;
 pub(crate) mod place;
 mod plan;
@@ -10,11 +11,7 @@ mod plan;
 mod plan_tests;
 mod verify;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use kube::{
@@ -35,7 +32,6 @@ use super::{
 use crate::{
     api::{
         Registry, ReplicationConfig,
-        names::{AccountId, Region},
         replication::{Backfill, BackfillStatus, ReplicationConfigStatus, ReplicationDestination, ReplicationRule},
         repository::DriftStatus,
         status::CommonStatus,
@@ -65,8 +61,7 @@ pub(crate) struct References {
     registry: Option<Registry>,
     connection: Option<Arc<Connection>>,
     configs: Store<DeserializeGuard<ReplicationConfig>>,
-    /// Every registry for which there is a Registry here.
-    registries: BTreeSet<(AccountId, Region)>,
+    registries: leave::Known,
     places: Arc<place::Places>,
     client: Client,
     events: Events,
@@ -74,7 +69,7 @@ pub(crate) struct References {
 
 /// What is known of the images that destinations use.
 struct Known<'a> {
-    registries: &'a BTreeSet<(AccountId, Region)>,
+    registries: &'a leave::Known,
     in_use: &'a InUse,
 }
 
@@ -82,7 +77,7 @@ impl Covers for Known<'_> {
     fn covers(&self, rule: &ReplicationRule, to: &ReplicationDestination) -> Result<(), Refused> {
         let key = (to.registry_id.clone(), to.region.clone());
         let what = format!("a rule replicates deletions to {} in {}", to.registry_id, to.region);
-        if !self.registries.contains(&key) {
+        if !self.registries.contains_key(&key) {
             let message =
                 format!("{what}, and which images are used there is not known: this cluster has no Registry for it");
             return Err(Refused {
@@ -122,6 +117,10 @@ impl Managed for ReplicationConfig {
         self.spec.suspend
     }
 
+    fn lane(&self) -> String {
+        self.spec.registry_ref.name.clone()
+    }
+
     async fn refer(&self, ctx: &Context<World>) -> Result<References> {
         let world = &ctx.world;
         let name = &self.spec.registry_ref.name;
@@ -137,9 +136,7 @@ impl Managed for ReplicationConfig {
             registry,
             connection: world.connection(name),
             configs: world.replication_configs.clone(),
-            registries: known
-                .map(|registry| (registry.spec.registry_id.clone(), registry.spec.region.clone()))
-                .collect(),
+            registries: leave::known(known),
             places: Arc::clone(&world.replicating),
             client: world.client.clone(),
             events: ctx.events.clone(),
@@ -158,6 +155,7 @@ impl Managed for ReplicationConfig {
         };
         let (registry, connection) = references.open()?;
         let own = references.part(self)?;
+        let needed = leave::needed(self, &registry.spec.registry_id, &references.registries);
         let asked = look == Look::Asked;
         // Not with the daily look, nor for a plan: it has a rhythm of its own.
         let verified = match (goal, look) {
@@ -172,6 +170,7 @@ impl Managed for ReplicationConfig {
                 manage,
                 message: backfill::trouble(self.told_backfills()),
                 verified,
+                needed,
             });
         }
         let begun = Instant::now();
@@ -195,6 +194,7 @@ impl Managed for ReplicationConfig {
             unsent: BTreeMap::new(),
             earlier: self.told_backfills().to_vec(),
             verified,
+            needed,
             parts: references.parts()?,
             kept,
         });
@@ -265,6 +265,9 @@ impl Managed for ReplicationConfig {
             // What is not followed any more would never be told to be over.
             _ if !self.backfills() => status.backfills.retain(backfill::is_over),
             _ => {}
+        }
+        if let Some(needed) = told.seen.and_then(Seen::needed) {
+            status.policies_needed = needed.to_vec();
         }
         let verified = told.seen.and_then(Seen::verified);
         match &self.spec.verify {
@@ -414,7 +417,18 @@ impl World {
             Hint::Replication(registry) => (registry, true),
             _ => return Vec::new(),
         };
+        let changed = self.registries.state().into_iter().find_map(|guard| {
+            let registry = guard.0.as_ref().ok().filter(|found| found.name_any() == *registry)?;
+            Some((registry.spec.registry_id.clone(), registry.spec.region.clone()))
+        });
         let is_meant = |object: &ReplicationConfig| {
+            // Whether it lets images in may have changed.
+            let mut places = object.spec.rules.iter().flat_map(|rule| &rule.destinations);
+            if let (Hint::Registry(_), Some((account, region))) = (hint, &changed)
+                && places.any(|to| to.registry_id == *account && to.region == *region)
+            {
+                return true;
+            }
             let conditions = object.status.iter().flat_map(|status| &status.common.conditions);
             let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
             object.spec.registry_ref.name == *registry && !(only_held_up && ready.any(|ready| ready.status == "True"))

@@ -15,7 +15,7 @@ use crate::{
     api::{
         Registry,
         registry::RegistryMode,
-        replication::{BackfillStatus, VerificationStatus},
+        replication::{BackfillStatus, PolicyNeeded, VerificationStatus},
     },
     aws::backfill::{Backfill, Unsent},
     control::{
@@ -87,6 +87,7 @@ pub(crate) enum Seen {
         /// What is told beside that.
         message: String,
         verified: Option<Box<VerificationStatus>>,
+        needed: Vec<PolicyNeeded>,
     },
     Open(Box<Sight>),
 }
@@ -97,6 +98,15 @@ impl Seen {
         match self {
             Self::Trusted { verified, .. } => verified.as_deref(),
             Self::Open(sight) => sight.verified.as_deref(),
+            Self::Shut(_) => None,
+        }
+    }
+
+    /// What the policies of destinations have to say, if it was looked at.
+    pub(crate) fn needed(&self) -> Option<&[PolicyNeeded]> {
+        match self {
+            Self::Trusted { needed, .. } => Some(needed),
+            Self::Open(sight) => Some(&sight.needed),
             Self::Shut(_) => None,
         }
     }
@@ -117,6 +127,8 @@ pub(crate) struct Sight {
     /// What was told of the object's backfills before.
     pub earlier: Vec<BackfillStatus>,
     pub verified: Option<Box<VerificationStatus>>,
+    /// What the policies of destinations have to say.
+    pub needed: Vec<PolicyNeeded>,
     /// Every object of the registry, the oldest first.
     pub parts: Vec<Part>,
     /// Held to the end of the reconcile.

@@ -74,6 +74,10 @@ impl Managed for Repository {
         self.spec.suspend
     }
 
+    fn lane(&self) -> String {
+        self.spec.registry_ref.name.clone()
+    }
+
     async fn refer(&self, ctx: &Context<World>) -> Result<References> {
         let world = &ctx.world;
         let namespace = world.namespace(&self.namespace().unwrap_or_default()).await?;

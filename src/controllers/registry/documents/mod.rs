@@ -97,14 +97,15 @@ pub(crate) async fn run(
         () = shutdown.clone() => return,
     }
     let queue = wakes.map(|object| Ok::<_, watcher::Error>(ReconcileRequest::from(object)));
-    let (reader, concurrency) = (ctx.world.registries.clone(), ctx.concurrency);
+    let reader = ctx.world.registries.clone();
     runtime::applier(
         |object, ctx| Box::pin(reconcile(object, ctx)),
         |_, never, _| match *never {},
         ctx,
         reader,
         queue.take_until(Box::pin(shutdown)),
-        controller::Config::default().concurrency(concurrency),
+        // As many as there are Registries: one that does not answer holds up none of the others.
+        controller::Config::default(),
     )
     .for_each(|_| ready(()))
     .await;
