@@ -64,6 +64,7 @@ macro_rules! call {
     // What promotions ask for is written by clusters that only observe, too.
     ($self:ident, promote $operation:literal, $request:expr) => {{
         $self.pace.turn($operation).await;
+        let under_way = $self.written.begin();
         // After the turn, which may be long in coming; the SDK's own attempts are all behind the gate.
         let Ok(answer) = $self.gate.guard($request.send()).await else {
             return Err(AwsError::not_leading($operation));
@@ -71,6 +72,7 @@ macro_rules! call {
         if let Some(id) = answer.as_ref().ok().and_then(aws_types::request_id::RequestId::request_id) {
             $self.written.note(id);
         }
+        drop(under_way);
         $self
             .pace
             .answered($operation, answer.map_err(|error| AwsError::new($operation, &error)))
@@ -116,6 +118,11 @@ impl Ecr {
             Arc::default(),
             Gate::closed(),
         ))
+    }
+
+    /// Waits for the answers of writes that are under way, for a while at most.
+    pub(crate) async fn settle(&self) {
+        self.written.settle().await;
     }
 
     /// Whether AWS gave this request id to a write of ours.

@@ -1,9 +1,10 @@
 //! `ecr-operator export --registry NAME`
 
 mod compose;
+mod documents;
 mod once;
 
-use std::{io::IsTerminal as _, process::ExitCode};
+use std::{collections::BTreeMap, io::IsTerminal as _, process::ExitCode};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use indicatif::{ProgressBar, ProgressDrawTarget};
@@ -22,6 +23,7 @@ use crate::{
     api::names::RepositoryName,
     aws::{error::AwsError, record::Record},
     control::gate::Gate,
+    controllers::registry::documents::{self as registry_documents, part::Part},
 };
 
 /// How many repositories are read at once.
@@ -31,8 +33,9 @@ const AT_ONCE: usize = 8;
 const OWN: &str = "ecr-operator/";
 
 /// Prints manifests for what a registry holds: its repositories and their lifecycle policies, and what it has once, which are
-/// pull-through cache rules, creation templates and rules for replication. They take over what is there as it is: applying them changes nothing in ECR but the tag that says whose each repository is, and deleting them again
-/// leaves everything there. What cannot be said in a manifest is left out, which means not managed, and a comment says so.
+/// pull-through cache rules, creation templates, rules for replication, and its documents and settings, for which the Registry
+/// itself is printed with them. They take over what is there as it is: applying them changes nothing in ECR but the tag that
+/// says whose each repository is, and deleting them again leaves everything there. What cannot be said in a manifest is left out, which means not managed, and a comment says so.
 /// Repositories that an installation of the operator manages already are left out too. Needs read rights only, and no running
 /// operator.
 #[derive(Debug, clap::Args)]
@@ -107,7 +110,16 @@ async fn export(args: &Args) -> Result<Exported, String> {
     let once = read_once(&way)
         .await
         .map_err(|error| format!("what Registry {} has once could not be read: {error}", args.registry))?;
-    Ok(exported.with(once::compose(&once, &way.registry)))
+    let exported = exported.with(once::compose(&once, &way.registry));
+    let mut seen = BTreeMap::new();
+    for part in Part::ALL {
+        let found = registry_documents::read(&way.ecr, part).await;
+        let found =
+            found.map_err(|error| format!("{part} of Registry {} could not be read: {error}", args.registry))?;
+        seen.insert(part, found);
+    }
+    let documents = documents::compose(&seen, &way.registry);
+    Ok(exported.with((documents.into_iter().collect(), Vec::new())))
 }
 
 async fn read_once(way: &Way) -> Result<Once, AwsError> {

@@ -9,11 +9,13 @@ use crate::{
 };
 
 /// Prints the least IAM policy for the role of a Registry, or with --trust whom that role has to trust. Rights that write to a
-/// repository are bound to the tag by which the operator knows its own. Needs neither a cluster nor AWS.
+/// repository are bound to the tag by which the operator knows its own. With the feature pull-role it is the policy of the role
+/// that PullSecrets pull with, which is another. Needs neither a cluster nor AWS.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   ecr-operator iam-policy --owner-id prod --account 111122223333 --region eu-west-1 --features read,repository
+  ecr-operator iam-policy --owner-id prod --account 111122223333 --region eu-west-1 --features pull-role
   ecr-operator iam-policy --owner-id prod --account 111122223333 --region eu-west-1 \\
       --trust irsa --oidc-issuer oidc.eks.eu-west-1.amazonaws.com/id/EXAMPLE")]
 pub(super) struct Args {
@@ -61,11 +63,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME", default_value = "ecr-operator")]
     service_account: String,
 
-    /// The role that the operator runs with, for --trust role.
-    #[arg(long, value_name = "ARN", required_if_eq("trust", "role"))]
+    /// The role that the operator runs with, for --trust role; that of the Registry, for --trust pull.
+    #[arg(long, value_name = "ARN", required_if_eq_any([("trust", "role"), ("trust", "pull")]))]
     trusted_role: Option<RoleArn>,
 
-    /// The external id that the Registry names, for --trust role.
+    /// The external id that the Registry names, for --trust role and --trust pull.
     #[arg(long, value_name = "ID")]
     external_id: Option<String>,
 }
@@ -79,6 +81,8 @@ enum Way {
     PodIdentity,
     /// The operator assumes it with another role: spec.assumeRole of the Registry
     Role,
+    /// The role that PullSecrets pull with: spec.pull of the Registry
+    Pull,
 }
 
 pub(super) fn main(args: &Args) -> Outcome {
@@ -119,6 +123,10 @@ fn trust(way: Way, args: &Args) -> Result<Trust, String> {
         },
         Way::PodIdentity => Trust::PodIdentity,
         Way::Role => Trust::Role {
+            arn: args.trusted_role.clone().ok_or_else(|| lacks("--trusted-role"))?,
+            external_id: args.external_id.clone(),
+        },
+        Way::Pull => Trust::Pull {
             arn: args.trusted_role.clone().ok_or_else(|| lacks("--trusted-role"))?,
             external_id: args.external_id.clone(),
         },

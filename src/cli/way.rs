@@ -33,7 +33,7 @@ pub(super) struct Rights {
 /// The way to one registry.
 pub(super) struct Way {
     pub ecr: Ecr,
-    /// As it stands in the cluster, with whose rights it is read.
+    /// As it stands in the cluster, with whosever rights it is read.
     pub registry: Registry,
     key: (AccountId, Region),
 }
@@ -41,20 +41,21 @@ pub(super) struct Way {
 impl Way {
     /// The way that a Registry of the cluster describes. A gate that stays closed lets no write pass.
     pub(super) async fn open(client: &Client, name: &str, rights: &Rights) -> Result<Self, String> {
-        let mut registry = Api::<Registry>::all(client.clone())
+        let registry = Api::<Registry>::all(client.clone())
             .get_opt(name)
             .await
             .map_err(|error| format!("Registry {name} could not be read: {error}"))?
             .ok_or_else(|| {
                 format!("Registry {name} does not exist; `kubectl get registries.ecr-operator.dev` lists those that do")
             })?;
+        let mut spec = registry.spec.clone();
         if let Some(role_arn) = rights.role_arn.clone() {
             let external_id = rights.external_id.clone();
-            registry.spec.assume_role = Some(AssumeRole { role_arn, external_id });
+            spec.assume_role = Some(AssumeRole { role_arn, external_id });
         } else if rights.own_credentials {
-            registry.spec.assume_role = None;
+            spec.assume_role = None;
         }
-        let (ecr, _) = connect::open(name, &registry.spec, Gate::closed(), Metrics::new()).await;
+        let (ecr, _) = connect::open(name, &spec, Gate::closed(), Metrics::new()).await;
         Ok(Self {
             ecr,
             key: (registry.spec.registry_id.clone(), registry.spec.region.clone()),

@@ -42,9 +42,12 @@ pub(crate) enum Feature {
     Pull,
     /// Putting what the registry replicates
     Replicate,
+    /// What the role may itself that PullSecrets pull with. No part of the operator's own role
+    PullRole,
 }
 
 impl Feature {
+    /// Those of the operator's own role.
     pub(crate) const ALL: [Self; 12] = [
         Self::Read,
         Self::Repository,
@@ -91,6 +94,8 @@ pub(crate) enum Trust {
     PodIdentity,
     /// Another role, which the operator runs with.
     Role { arn: RoleArn, external_id: Option<String> },
+    /// For the role that `PullSecrets` pull with: that of the Registry.
+    Pull { arn: RoleArn, external_id: Option<String> },
 }
 
 /// A policy of IAM.
@@ -177,6 +182,12 @@ const COPY: &[&str] = &[
     "ecr:UploadLayerPart",
 ];
 
+const PULL: &[&str] = &[
+    "ecr:BatchCheckLayerAvailability",
+    "ecr:BatchGetImage",
+    "ecr:GetDownloadUrlForLayer",
+];
+
 const CACHE: &[&str] = &[
     "ecr:CreatePullThroughCacheRule",
     "ecr:CreateRepositoryCreationTemplate",
@@ -193,6 +204,7 @@ pub(crate) fn policy(features: &[Feature], scope: &Scope) -> Document {
         version: "2012-10-17",
         statement: Feature::ALL
             .into_iter()
+            .chain([Feature::PullRole])
             .filter(|feature| features.contains(feature))
             .flat_map(|feature| statements(feature, scope))
             .collect(),
@@ -275,17 +287,34 @@ fn statements(feature: Feature, scope: &Scope) -> Vec<Statement> {
             &["sts:AssumeRole", "sts:SetSourceIdentity"],
             vec![scope.pull_role.clone()],
         )],
-        Feature::Replicate => vec![allow(
-            "Replicate",
-            &[
-                "ecr:DescribeImageReplicationStatus",
-                "ecr:DescribeReplicationBackfillResults",
-                "ecr:ListReplicationBackfills",
-                "ecr:PutReplicationConfiguration",
-                "ecr:StartReplicationBackfill",
-            ],
-            vec!["*".to_owned()],
-        )],
+        Feature::Replicate => vec![
+            allow(
+                "Replicate",
+                &[
+                    "ecr:DescribeImageReplicationStatus",
+                    "ecr:DescribeReplicationBackfillResults",
+                    "ecr:ListReplicationBackfills",
+                    "ecr:PutReplicationConfiguration",
+                    "ecr:StartReplicationBackfill",
+                ],
+                vec!["*".to_owned()],
+            ),
+            // With the first rule of an account ECR makes its role ("Using service-linked roles" in the Amazon ECR User Guide).
+            allow(
+                "ReplicationRole",
+                &["iam:CreateServiceLinkedRole"],
+                vec![scope.iam("role/aws-service-role/replication.ecr.amazonaws.com/*")],
+            )
+            .only_if(condition(
+                "StringEquals",
+                "iam:AWSServiceName",
+                "replication.ecr.amazonaws.com",
+            )),
+        ],
+        Feature::PullRole => vec![
+            allow("Token", &["ecr:GetAuthorizationToken"], vec!["*".to_owned()]),
+            allow("Pull", PULL, named()),
+        ],
     }
 }
 
@@ -352,7 +381,7 @@ pub(crate) fn reference(scope: &Scope) -> String {
         eu-west-1. `ecr-operator iam-policy` prints the same for yours, several features as one policy. What each right is for, and\n\
         whom the role has to trust, stands in [the guide](../guides/iam.md).\n"
         .to_owned();
-    for feature in Feature::ALL {
+    for feature in Feature::ALL.into_iter().chain([Feature::PullRole]) {
         let Some(name) = clap::ValueEnum::to_possible_value(&feature) else {
             continue;
         };
@@ -366,14 +395,14 @@ pub(crate) fn reference(scope: &Scope) -> String {
 
 /// The trust policy of a role.
 pub(crate) fn trust(trust: &Trust) -> Value {
-    let statement = match trust {
+    let statements = match trust {
         Trust::Irsa {
             account,
             partition,
             issuer,
             namespace,
             service_account,
-        } => json!({
+        } => vec![json!({
             "Effect": "Allow",
             "Principal": { "Federated": format!("arn:{partition}:iam::{account}:oidc-provider/{issuer}") },
             "Action": "sts:AssumeRoleWithWebIdentity",
@@ -381,25 +410,32 @@ pub(crate) fn trust(trust: &Trust) -> Value {
                 format!("{issuer}:aud"): "sts.amazonaws.com",
                 format!("{issuer}:sub"): format!("system:serviceaccount:{namespace}:{service_account}"),
             }},
-        }),
-        Trust::PodIdentity => json!({
+        })],
+        Trust::PodIdentity => vec![json!({
             "Effect": "Allow",
             "Principal": { "Service": "pods.eks.amazonaws.com" },
             "Action": ["sts:AssumeRole", "sts:TagSession"],
-        }),
-        Trust::Role { arn, external_id } => {
-            let mut statement = json!({
-                "Effect": "Allow",
-                "Principal": { "AWS": arn },
-                "Action": "sts:AssumeRole",
-            });
-            if let Some(external_id) = external_id {
-                statement["Condition"] = json!({ "StringEquals": { "sts:ExternalId": external_id } });
-            }
-            statement
-        }
+        })],
+        Trust::Role { arn, external_id } => vec![assumed_by(arn, external_id.as_deref())],
+        // The identity of the source knows no external id.
+        Trust::Pull { arn, external_id } => vec![
+            assumed_by(arn, external_id.as_deref()),
+            json!({ "Effect": "Allow", "Principal": { "AWS": arn }, "Action": "sts:SetSourceIdentity" }),
+        ],
     };
-    json!({ "Version": "2012-10-17", "Statement": [statement] })
+    json!({ "Version": "2012-10-17", "Statement": statements })
+}
+
+fn assumed_by(arn: &RoleArn, external_id: Option<&str>) -> Value {
+    let mut statement = json!({
+        "Effect": "Allow",
+        "Principal": { "AWS": arn },
+        "Action": "sts:AssumeRole",
+    });
+    if let Some(external_id) = external_id {
+        statement["Condition"] = json!({ "StringEquals": { "sts:ExternalId": external_id } });
+    }
+    statement
 }
 
 #[cfg(test)]
@@ -478,6 +514,37 @@ mod tests {
                 "arn:aws-cn:ecr:cn-north-1:111122223333:repository/team-b/*",
             ])
         );
+    }
+
+    #[test]
+    fn the_role_to_pull_with_is_another_and_may_nothing_else() {
+        let pull = written(&[Feature::PullRole], &scope());
+        let all = written(&Feature::ALL, &scope());
+        assert!(!Feature::ALL.contains(&Feature::PullRole), "{all}");
+        for statement in pull["Statement"].as_array().unwrap() {
+            for action in statement["Action"].as_array().unwrap() {
+                let reads = [
+                    "ecr:BatchCheck",
+                    "ecr:BatchGet",
+                    "ecr:GetDownload",
+                    "ecr:GetAuthorization",
+                ];
+                assert!(
+                    reads.iter().any(|read| action.as_str().unwrap().starts_with(read)),
+                    "{action}"
+                );
+            }
+        }
+        let trust = trust(&Trust::Pull {
+            arn: "arn:aws:iam::111122223333:role/ecr-operator".parse().unwrap(),
+            external_id: Some("example".into()),
+        });
+        assert_eq!(
+            trust["Statement"][0]["Condition"]["StringEquals"]["sts:ExternalId"],
+            "example"
+        );
+        assert_eq!(trust["Statement"][1]["Action"], "sts:SetSourceIdentity");
+        assert!(trust["Statement"][1].get("Condition").is_none());
     }
 
     #[test]

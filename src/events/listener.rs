@@ -183,6 +183,9 @@ impl Listener {
     /// Queues the hints of a batch, then deletes its messages.
     async fn take(&mut self, messages: &[Received]) -> Result<Taken, AwsError> {
         let mut asked = Asked::default();
+        if !messages.is_empty() {
+            self.source.connection.ecr.settle().await;
+        }
         for message in messages {
             self.read(message, &mut asked);
         }

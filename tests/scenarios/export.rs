@@ -270,6 +270,64 @@ fn what_is_exported_takes_over_what_is_there_and_changes_nothing_of_it() -> Resu
 }
 
 #[test]
+fn the_documents_of_a_registry_are_exported_with_it_and_nothing_of_them_changes() -> Result<()> {
+    run(async |stage| {
+        let scene = stage.scene("export-docs").await?;
+        scene.rights(&[bed::MANAGES, &["registry"]].concat()).await?;
+        scene.registry(json!({})).await?;
+        let (manifests, _) = export(&scene).await?;
+        ensure!(manifests.is_empty(), "a new registry has nothing to say: {manifests:?}");
+        let ecr = scene.ecr().await?;
+        let policy = json!({ "Version": "2012-10-17", "Statement": [{
+            "Sid": "Theirs", "Effect": "Allow",
+            "Principal": { "AWS": format!("arn:aws:iam::{}:root", scene.account) },
+            "Action": "ecr:ReplicateImage",
+            "Resource": format!("arn:aws:ecr:{REGION}:{}:repository/*", scene.account) }] });
+        ecr.put_registry_policy().policy_text(policy.to_string()).send().await?;
+        let excluded = format!("arn:aws:iam::{}:role/scanner", scene.account);
+        ecr.register_pull_time_update_exclusion()
+            .principal_arn(&excluded)
+            .send()
+            .await?;
+        let (manifests, notes) = export(&scene).await?;
+        ensure!(manifests.len() == 1 && notes.is_empty(), "{manifests:?} {notes}");
+        let registry = &manifests[0];
+        let spec = &registry["spec"];
+        ensure!(
+            registry["kind"] == "Registry" && registry["metadata"]["name"] == "export-docs",
+            "{registry}"
+        );
+        ensure!(spec["policy"]["document"]["Statement"][0]["Sid"] == "Theirs", "{spec}");
+        ensure!(spec["pullTimeUpdateExclusions"] == json!([excluded]), "{spec}");
+        ensure!(spec["scanning"]["scanType"] == "BASIC", "{spec}");
+        let role = format!("arn:aws:iam::{}:role/ecr-operator", scene.account);
+        ensure!(
+            spec["assumeRole"]["roleArn"] == role,
+            "not that of whoever exports: {spec}"
+        );
+        let mut planned = registry.clone();
+        planned["spec"].as_object_mut().context("a map")?.remove("assumeRole");
+        let (code, text) = plan(&scene, &[planned], &[]).await?;
+        ensure!(code == 0, "{code}: {text}");
+        scene.apply(registry).await?;
+        let object = scene.reason("registry", &scene.name, "Settled").await?;
+        let parts = object["status"]["documents"]["parts"].as_array().context("no parts")?;
+        ensure!(
+            parts.len() >= 3 && parts.iter().all(|part| part["state"] == "Settled"),
+            "{parts:?}"
+        );
+        ensure!(
+            scene.operators_writes().await? == 0,
+            "{:?}",
+            scene.operators_calls().await?
+        );
+        let (again, _) = export(&scene).await?;
+        ensure!(again.is_empty(), "all of it is named by now: {again:?}");
+        Ok(())
+    })
+}
+
+#[test]
 fn a_registry_of_800_repositories_is_exported_and_the_plan_shows_no_change() -> Result<()> {
     run(async |stage| {
         let scene = stage.scene("export-800").await?;

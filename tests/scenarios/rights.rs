@@ -29,7 +29,7 @@ async fn printed(scene: &Scene, arguments: &[&str]) -> Result<Value> {
 fn the_command_prints_what_the_scenarios_run_with() -> Result<()> {
     run(async |stage| {
         let scene = stage.scene("rights-printed").await?;
-        for features in [&["read"][..], &["events"], bed::MANAGES] {
+        for features in [&["read"][..], &["events"], &["pull-role"], bed::MANAGES] {
             let list = features.join(",");
             ensure!(
                 printed(&scene, &["--features", &list]).await? == bed::rights(&scene.account, REGION, OWNER, features)?,

@@ -75,7 +75,10 @@ impl Managed for Repository {
     }
 
     fn lane(&self) -> String {
-        self.spec.registry_ref.name.clone()
+        let replicas = self.spec.replica_registry_refs.iter();
+        let registries = std::iter::once(&self.spec.registry_ref).chain(replicas);
+        let names: Vec<&str> = registries.map(|of| of.name.as_str()).collect();
+        names.join("/")
     }
 
     async fn refer(&self, ctx: &Context<World>) -> Result<References> {

@@ -38,19 +38,7 @@ fn block<'p>(page: &'p str, feature: &str) -> Result<&'p str> {
         .with_context(|| format!("the page on IAM has no policy below the heading {feature}"))
 }
 
-/// What the role may that PullSecrets pull with, as `docs/guides/iam.md` has it.
+/// What the role may that PullSecrets pull with, as `docs/reference/iam.md` has it.
 pub fn pull_role_rights(account: &str, region: &str) -> Result<Value> {
-    let path = root().join("docs/guides/iam.md");
-    let guide = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let [of_account, of_region, _] = PAGES;
-    let guide = guide.replace(of_account, account).replace(of_region, region);
-    let (_, below) = guide
-        .split_once("\n### The pull role\n")
-        .context("the guide has no pull role")?;
-    let policy = below
-        .split("```json\n")
-        .nth(1)
-        .and_then(|rest| rest.split("```").next());
-    serde_json::from_str(policy.context("the guide has no policy of the pull role")?)
-        .context("the policy of the pull role is not JSON")
+    rights(account, region, "prod", &["pull-role"])
 }

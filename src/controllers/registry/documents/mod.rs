@@ -530,6 +530,15 @@ fn fault(error: &AwsError) -> (Reason, DocumentState) {
     }
 }
 
+/// A part as ECR has it, whatever anybody wants of it.
+pub(crate) async fn read(ecr: &Ecr, part: Part) -> std::result::Result<plan::Seen, AwsError> {
+    let wish = match part {
+        Part::RegistryPolicyScope => Wish::Scope { confirmed: true },
+        _ => Wish::Policy(None),
+    };
+    act::read(ecr, part, &wish).await
+}
+
 /// What would be done about the documents of a Registry, for `ecr-operator plan`: the steps, and the verdict of the rest.
 pub(crate) async fn foresee(registry: &Registry, connection: &Connection, verdict: Verdict) -> (Vec<String>, Verdict) {
     let Some(manage) = may_write(registry, connection.standing().as_ref()) else {
