@@ -86,12 +86,17 @@ impl Theatre {
             };
             self.told(round.await, &format!("killed at call {nth} of {calls:?}"))?;
         }
-        let writes = (1..).zip(&calls).filter(|(_, operation)| is_write(operation));
+        // By its operation: how many reads come before it may depend on what was read a moment ago.
+        let writes = calls.iter().enumerate().map(|(at, operation)| {
+            let before = calls.iter().take(at).filter(|other| *other == operation);
+            (before.count() + 1, operation)
+        });
+        let writes = writes.filter(|(_, operation)| is_write(operation));
         for (round, (nth, operation)) in (calls.len() + 1..).zip(writes) {
             let killed = async {
                 let scene = self.ready(drill, round).await?;
-                let hold = Fault::new("ecr:*", Effect::Hold).registry(&scene.account, REGION);
-                let fault = self.stage.aws.inject(&hold.nth(nth)).await?;
+                let hold = Fault::new(operation, Effect::Hold).registry(&scene.account, REGION);
+                let fault = self.stage.aws.inject(&hold.nth(u64::try_from(nth)?)).await?;
                 drill.act(&scene, round).await?;
                 self.stage.aws.held(&fault, LIMIT).await?;
                 self.operator.kill();
@@ -102,21 +107,17 @@ impl Theatre {
                 })
                 .await?;
                 self.stage.aws.remove_fault(&fault).await?;
-                let died = self.died(&scene, usize::try_from(nth)?).await?;
-                ensure!(!died.carried_out && died.operation == *operation, "{died:?}");
+                let died = self.given_up(&scene, operation).await?;
+                ensure!(!died.carried_out, "{died:?}");
                 self.operator.restart().await?;
                 drill.settled(&scene, round).await?;
                 self.idle().await
             };
-            self.told(killed.await, &format!("killed before call {nth} of {calls:?}"))?;
+            self.told(killed.await, &format!("killed before {operation} {nth} of {calls:?}"))?;
         }
-        let sorted = |calls: &[String]| {
-            let mut calls = calls.to_vec();
-            calls.sort();
-            calls
-        };
+        let kinds = |calls: &[String]| calls.iter().cloned().collect::<BTreeSet<_>>();
         ensure!(
-            sorted(&struck) == sorted(&calls),
+            kinds(&struck) == kinds(&calls),
             "killed at {struck:?}, which are not the calls {calls:?}"
         );
         Ok(())
@@ -244,6 +245,17 @@ impl Theatre {
             let calls = self.calls(scene).await?;
             let died = calls.get(nth - 1).filter(|call| call.outcome == "abandoned");
             died.cloned().with_context(|| format!("{calls:?}"))
+        })
+        .await
+    }
+
+    /// The call of this operation that the operator died before.
+    async fn given_up(&self, scene: &Scene, operation: &str) -> Result<Call> {
+        eventually(LIMIT, "the call to be noted", async || {
+            let calls = self.calls(scene).await?;
+            let mut of_it = calls.iter().filter(|call| call.operation == operation);
+            let given_up = of_it.find(|call| call.outcome == "abandoned");
+            given_up.cloned().with_context(|| format!("{calls:?}"))
         })
         .await
     }

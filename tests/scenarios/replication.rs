@@ -540,7 +540,7 @@ fn a_plan_shows_the_put_and_makes_none() -> Result<()> {
 #[test]
 fn the_leave_that_another_account_has_to_give_is_told_until_its_registry_here_gives_it() -> Result<()> {
     run(async |stage| {
-        let (scene, far) = (open(stage, "repl-leave").await?, stage.scene("repl-leave-far").await?);
+        let (scene, far) = (open(stage, "repl-let-in").await?, stage.scene("repl-let-in-far").await?);
         far.rights(&[bed::MANAGES, &["registry"]].concat()).await?;
         far.registry(json!({})).await?;
         let to = json!([{ "destinations": [{ "region": REGION, "registryId": far.account }] }]);

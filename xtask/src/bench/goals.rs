@@ -1,5 +1,7 @@
 //! What the figures must be, where a limit was set for a run of this size.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::Phase;
@@ -94,6 +96,14 @@ pub(super) fn of(outcome: &Outcome) -> Vec<Goal> {
     goal("program, MB", outcome.binary_mb, 25.0);
     goals
 }
+
+/// How many of so many turns that are expected may come: their places in the period are as good as random.
+pub(super) fn at_most(expected: f64) -> f64 {
+    (expected + 3.0 * expected.sqrt()).ceil()
+}
+
+/// How often an object is looked at in full where nothing says otherwise: the default of `--check-interval`.
+pub(super) const CHECK_INTERVAL: Duration = Duration::from_hours(6);
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use super::super::figures::Figures;
+use super::super::figures::{Figures, rounded};
+use super::super::goals::CHECK_INTERVAL;
 use super::super::measured::Measured;
 use super::super::objects;
 use super::super::phases::window;
@@ -47,5 +48,6 @@ pub(super) async fn edited(stage: &Stage, count: u32, guarded: bool) -> Result<M
 pub(super) async fn idle(stage: &Stage, count: u32, time: Duration) -> Result<Measured> {
     stage.rest().await?;
     let figures = window(stage, time).await?;
-    Ok(Measured { count, figures })
+    let checks = f64::from(count) * figures.seconds / CHECK_INTERVAL.as_secs_f64();
+    Ok(Measured { count, figures }.with("full_checks_by_schedule", rounded(checks)))
 }

@@ -3,13 +3,16 @@
 use serde_json::{Map, Value};
 
 use super::super::figures::Figures;
-use super::super::goals::Goal;
+use super::super::goals::{Goal, at_most};
 use super::super::measured::Measurement;
 use super::super::usage::number;
 use super::{IN_USE_INTERVAL, Phase, Settings};
 
 /// Calls that go by time and not by what happens: the listing of the registry, and that of the reports of images in use.
 const BY_TIME: [&str; 2] = ["DescribeRepositories", "ListImages"];
+
+/// What a full check of a repository reads, and a look at the Registry beside its listing.
+const CHECKS: [&str; 3] = ["GetLifecyclePolicy", "ListTagsForResource", "sts:GetCallerIdentity"];
 
 /// Everything that was measured, and with which settings.
 #[derive(Debug, Clone)]
@@ -44,7 +47,13 @@ impl Outcome {
             goal("guarded: calls a repository, listings apart", calls, 4.0);
         }
         if let Some(idle) = self.measurement.phase(&Phase::Idle) {
-            goal("idle: calls, listings apart", number(others(&idle.figures)), 0.0);
+            let figures = &idle.figures;
+            let checks: u64 = CHECKS.iter().map(|operation| figures.calls_of(operation)).sum();
+            let more = others(figures).saturating_sub(checks);
+            goal("idle: calls, listings and full checks apart", number(more), 0.0);
+            let due = self.measurement.extra(&Phase::Idle, "full_checks_by_schedule");
+            let checked = number(figures.calls_of("GetLifecyclePolicy"));
+            goal("idle: full checks", checked, at_most(due.unwrap_or_default()));
             goal("idle: apiserver writes", number(idle.figures.writes.objects), 0.0);
         }
         if let Some(in_use) = self.measurement.phase(&Phase::InUse) {
@@ -136,6 +145,27 @@ mod tests {
         };
         assert_eq!(missed(&outcome(Phase::Guarded, &calls(100))), Vec::<String>::new());
         assert_eq!(missed(&outcome(Phase::Guarded, &calls(101))).len(), 1);
+    }
+
+    #[test]
+    fn at_rest_there_are_listings_and_the_full_checks_of_the_schedule() {
+        let idle = |calls: &[(&str, u64)]| {
+            let mut outcome = outcome(Phase::Idle, calls);
+            for (_, measured) in &mut outcome.measurement.phases {
+                *measured = measured.clone().with("full_checks_by_schedule", 1.4);
+            }
+            missed(&outcome)
+        };
+        let right = [
+            ("DescribeRepositories", 10),
+            ("ListImages", 30),
+            ("GetLifecyclePolicy", 4),
+            ("ListTagsForResource", 5),
+            ("sts:GetCallerIdentity", 1),
+        ];
+        assert_eq!(idle(&right), Vec::<String>::new());
+        assert_eq!(idle(&[("GetLifecyclePolicy", 6)]), ["idle: full checks"]);
+        assert_eq!(idle(&[("GetLifecyclePolicyPreview", 1)]).len(), 1);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use serde_json::Value;
 
 use super::super::figures::{Counts, Figures, Reading, rounded};
+use super::super::goals::CHECK_INTERVAL;
 use super::super::measured::Measured;
 use super::super::objects::{Collection, Seen, Watch, lack};
 use super::super::phases::{generous, window};
@@ -16,9 +17,6 @@ use super::places::{self, CallsBy, Place};
 
 /// What replaces the document of a registry.
 pub(super) const PUT: &str = "PutReplicationConfiguration";
-
-/// The operator's default, for the schedule that is printed beside what was counted.
-const CHECK_INTERVAL: Duration = Duration::from_hours(6);
 
 /// From the first apply until all are Ready. Calls and writes are counted until nothing is done any more.
 pub(super) async fn all(stage: &Stage, places: &[Place], count: u32) -> Result<Measured> {

@@ -3,7 +3,7 @@
 use serde_json::Map;
 
 use super::super::figures::{Figures, rounded};
-use super::super::goals::Goal;
+use super::super::goals::{Goal, at_most};
 use super::super::measured::Measurement;
 use super::super::usage::number;
 use super::super::value_name;
@@ -42,11 +42,6 @@ fn changes(operation: &str) -> bool {
 fn calls(figures: &Figures, are: impl Fn(&str) -> bool) -> f64 {
     let counted = figures.calls.iter().filter(|(operation, _)| are(operation));
     number(counted.map(|(_, count)| count).sum())
-}
-
-/// How many of so many turns that are expected may come: their places in the period are as good as random.
-fn at_most(expected: f64) -> f64 {
-    (expected + 3.0 * expected.sqrt()).ceil()
 }
 
 /// What is no slower than it would be with all registries answering: by a fifth, or by a second where that is more.
