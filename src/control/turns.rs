@@ -6,7 +6,7 @@
 //! before those that were never looked at.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -16,7 +16,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 #[derive(Debug)]
 pub(crate) struct Turns {
     at_once: u16,
-    lanes: Mutex<HashMap<(&'static str, String), Arc<Semaphore>>>,
+    lanes: Mutex<Lanes>,
+}
+
+#[derive(Debug, Default)]
+struct Lanes {
+    /// By kind and registry.
+    all: HashMap<(&'static str, String), Arc<Semaphore>>,
+    /// The kinds that take up nothing more.
+    closed: HashSet<&'static str>,
 }
 
 impl Turns {
@@ -31,33 +39,26 @@ impl Turns {
     /// Waits for a turn; `None` once the kind takes up nothing more.
     pub(crate) async fn take(&self, kind: &'static str, lane: String) -> Option<OwnedSemaphorePermit> {
         let lane = self.with(|lanes| {
-            let closed = lanes.get(&(kind, CLOSED.to_owned())).cloned();
-            closed.unwrap_or_else(|| {
-                let lane = lanes.entry((kind, lane));
-                Arc::clone(lane.or_insert_with(|| Arc::new(Semaphore::new(self.at_once.into()))))
-            })
-        });
+            let lane = lanes.all.entry((kind, lane));
+            let lane = lane.or_insert_with(|| Arc::new(Semaphore::new(self.at_once.into())));
+            (!lanes.closed.contains(kind)).then(|| Arc::clone(lane))
+        })?;
         lane.acquire_owned().await.ok()
     }
 
     /// Takes up nothing more of a kind: whoever waits is sent away.
     pub(crate) fn close(&self, kind: &'static str) {
         self.with(|lanes| {
-            let closed = Semaphore::new(0);
-            closed.close();
-            lanes.insert((kind, CLOSED.to_owned()), Arc::new(closed));
-            let of_kind = lanes.iter().filter(|((of, _), _)| *of == kind);
+            lanes.closed.insert(kind);
+            let of_kind = lanes.all.iter().filter(|((of, _), _)| *of == kind);
             of_kind.for_each(|(_, lane)| lane.close());
         });
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut HashMap<(&'static str, String), Arc<Semaphore>>) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut Lanes) -> T) -> T {
         act(&mut self.lanes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
-
-/// The lane of a kind that is closed. No registry has such a name.
-const CLOSED: &str = "/";
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! A registry's documents, as a Registry that names them. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
@@ -52,7 +52,7 @@ fn is_new(seen: &Seen) -> bool {
 
 /// A part in the terms of a manifest; `None` where there is nothing to be said.
 fn said(seen: &Seen) -> Result<Option<Value>, String> {
-    let filters = |filters: &std::collections::BTreeSet<Filter>| -> Vec<Value> {
+    let filters = |filters: &BTreeSet<Filter>| -> Vec<Value> {
         let filters = filters.iter();
         filters
             .map(|filter| json!({ "filter": filter.filter, "filterType": filter.filter_type }))
@@ -116,8 +116,6 @@ fn is_as(spec: RegistrySpec, part: Part, seen: &Seen) -> Result<RegistrySpec, St
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::document::{scanning::Scanning, signing::Signing};
 

@@ -184,12 +184,12 @@ fn waiting(to: &Place) -> Option<BackfillStatus> {
 fn shown(backfill: &Backfill, unsent: &[Unsent]) -> Option<BackfillStatus> {
     Some(BackfillStatus {
         destination: destination(&backfill.to)?,
-        state: short(&backfill.state, 64),
+        state: limited(&backfill.state, 64),
         id: Some(backfill.id.clone()),
         total: backfill.total,
         complete: backfill.complete,
         failed: backfill.failed,
-        failure_code: backfill.failure_code.as_deref().map(|code| short(code, 256)),
+        failure_code: backfill.failure_code.as_deref().map(|code| limited(code, 256)),
         examples: unsent.iter().take(usize::from(EXAMPLES)).map(example).collect(),
         started_at: Some(backfill.started_at),
         ended_at: backfill.ended_at,
@@ -201,13 +201,14 @@ pub(crate) const EXAMPLES: u8 = 5;
 
 fn example(unsent: &Unsent) -> ImageOnItsWay {
     ImageOnItsWay {
-        repository: short(&unsent.repository, 256),
-        image: short(&unsent.image, 300),
-        failure_code: unsent.code.as_deref().map(|code| short(code, 256)),
+        repository: limited(&unsent.repository, 256),
+        image: limited(&unsent.image, 300),
+        failure_code: unsent.code.as_deref().map(|code| limited(code, 256)),
     }
 }
 
-fn short(text: &str, most: usize) -> String {
+/// A text as a status takes it.
+pub(crate) fn limited(text: &str, most: usize) -> String {
     let mut text = text.to_owned();
     cut(&mut text, most);
     text

@@ -1,6 +1,6 @@
 //! Which leave destinations in other accounts have to give. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     api::{
@@ -33,7 +33,7 @@ pub(crate) fn known<'r>(registries: impl IntoIterator<Item = &'r Registry>) -> K
 /// What the policies of the object's destinations have to say, where nobody here sees to it.
 pub(crate) fn needed(object: &ReplicationConfig, own: &AccountId, known: &Known) -> Vec<PolicyNeeded> {
     let all = object.spec.rules.iter().flat_map(|rule| &rule.destinations);
-    let others: std::collections::BTreeSet<&ReplicationDestination> = all.filter(|to| to.registry_id != *own).collect();
+    let others: BTreeSet<&ReplicationDestination> = all.filter(|to| to.registry_id != *own).collect();
     let open = others.into_iter().filter(|to| {
         let lets_in = known.get(&(to.registry_id.clone(), to.region.clone()));
         !lets_in.is_some_and(|lets_in| lets_in.contains(own))

@@ -384,7 +384,7 @@ fn newly_failed(told: &[BackfillStatus], earlier: &[BackfillStatus]) -> Vec<Warn
         let trouble = backfill::trouble(std::slice::from_ref(one));
         (!trouble.is_empty()).then(|| Warning {
             reason: "BackfillFailed",
-            message: format!("Not every image was replicated: {trouble}; status.backfills names some."),
+            message: format!("Not every image was replicated: {trouble}. See status.backfills for some and why, mend that, and start a backfill in ECR: this one is not repeated."),
         })
     });
     warnings.collect()

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::{backfill::EXAMPLES, parts};
+use super::{
+    backfill::{EXAMPLES, limited},
+    parts,
+};
 use crate::{
     api::{
         names::RepositoryName,
@@ -19,7 +22,6 @@ use crate::{
         error::AwsError,
         images::{Described, ImageRef},
     },
-    control::events::cut,
     controllers::registry::connection::Connection,
     in_use::usage::Uses,
     promotion::facts::Storage,
@@ -82,9 +84,7 @@ async fn ask(
             Ok(false) if is_first => reached = Some(name),
             Ok(false) => {}
             Err(error) => {
-                let mut text = error.to_string();
-                cut(&mut text, 1_000);
-                message = Some(text);
+                message = Some(limited(&error.to_string(), 1_000));
                 reached = Some(name);
             }
         }
@@ -233,10 +233,7 @@ impl Tally {
                 status.examples.push(ImageOnItsWay {
                     repository: name.to_string(),
                     image: image.digest.to_string(),
-                    failure_code: way.and_then(|way| way.code.clone()).map(|mut code| {
-                        cut(&mut code, 256);
-                        code
-                    }),
+                    failure_code: way.and_then(|way| way.code.as_deref()).map(|code| limited(code, 256)),
                 });
             }
         }
@@ -260,8 +257,7 @@ pub(super) fn trouble(verification: &VerificationStatus) -> Option<String> {
             to.registry_id, to.region, status.failed, status.not_replicated
         )
     });
-    let mut whole = sentences.collect::<Vec<_>>().join("; ");
-    cut(&mut whole, 900);
+    let whole = limited(&sentences.collect::<Vec<_>>().join("; "), 900);
     Some(format!(
         "Images have not arrived {whole}. Push them again, or start a backfill."
     ))
