@@ -316,8 +316,10 @@ impl Managed for ReplicationConfig {
         }
         let verify = self.spec.verify.as_ref()?;
         let last = self.status.as_ref().and_then(|status| status.verification.as_ref());
-        let last = seen.and_then(Seen::verified).or(last)?;
-        Some(verify::until(verify, last, now).unwrap_or(SOON))
+        let last = seen.and_then(Seen::verified).or(last);
+        Some(last.map_or(verify::NOTHING_YET, |last| {
+            verify::until(verify, last, now).unwrap_or(SOON)
+        }))
     }
 
     fn is_a_look(seen: &Seen) -> bool {

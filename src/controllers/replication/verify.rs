@@ -27,6 +27,9 @@ use crate::{
     promotion::facts::Storage,
 };
 
+/// How soon to look whether there is anything to ask about where there was nothing yet. Such a look makes no call.
+pub(super) const NOTHING_YET: std::time::Duration = std::time::Duration::from_mins(1);
+
 /// One round, where it is time for one: not before the rules are in force.
 pub(super) async fn round(
     object: &ReplicationConfig,
@@ -41,10 +44,24 @@ pub(super) async fn round(
         true => status.map_or(&[][..], |status| &status.in_force),
         false => &object.spec.rules,
     };
-    let is_due = asked || last.is_none_or(|last| until(verify, last, Timestamp::now()).is_none());
-    match is_due && !rules.is_empty() {
-        true => Some(ask(connection, rules, verify, last).await),
+    let names = in_order(
+        connection.inventory.names(),
+        rules,
+        last.and_then(|last| last.reached.as_ref()),
+    );
+    match is_due(verify, last, asked, !names.is_empty(), Timestamp::now()) && !rules.is_empty() {
+        true => Some(ask(connection, rules, verify, last, names).await),
         false => None,
+    }
+}
+
+/// Whether it is time for a round. The first one waits until there is something to ask about: rules and repositories are often
+/// created together, and one about nothing would be the only one for a whole interval.
+fn is_due(verify: &Verify, last: Option<&VerificationStatus>, asked: bool, anything: bool, now: Timestamp) -> bool {
+    match last {
+        _ if asked => true,
+        None => anything,
+        Some(last) => until(verify, last, now).is_none(),
     }
 }
 
@@ -64,9 +81,9 @@ async fn ask(
     rules: &[ReplicationRule],
     how: &Verify,
     last: Option<&VerificationStatus>,
+    names: Vec<RepositoryName>,
 ) -> VerificationStatus {
     let now = Timestamp::now();
-    let names = connection.inventory.names();
     let used = connection.in_use.used();
     let mut round = Round {
         left: how.max_calls,
@@ -76,7 +93,7 @@ async fn ask(
     let mut reached = last.and_then(|last| last.reached.clone());
     let mut message = None;
     let mut is_whole = true;
-    for name in in_order(names, rules, reached.as_ref()) {
+    for name in names {
         let is_first = round.left == how.max_calls;
         match round.repository(&connection.ecr, &name, rules, used.get(&name)).await {
             Ok(true) => reached = Some(name),
@@ -261,4 +278,37 @@ pub(super) fn trouble(verification: &VerificationStatus) -> Option<String> {
     Some(format!(
         "Images have not arrived {whole}. Push them again, or start a backfill."
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_round_waits_until_there_is_something_to_ask_about() {
+        let verify: Verify = serde_json::from_value(serde_json::json!({ "interval": "1h" })).unwrap();
+        let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+        let round = |at: &str| VerificationStatus {
+            at: at.parse().unwrap(),
+            images: 0,
+            reached: None,
+            message: None,
+            destinations: Vec::new(),
+        };
+        let (young, old) = (round("2026-03-01T11:30:00Z"), round("2026-03-01T11:00:00Z"));
+        let cases = [
+            (None, false, false, false),
+            (None, false, true, true),
+            // Whoever asks is answered, if only that there is nothing.
+            (None, true, false, true),
+            (Some(&young), false, true, false),
+            (Some(&young), true, true, true),
+            // What it said of repositories that are gone must not stay.
+            (Some(&old), false, false, true),
+        ];
+        for (last, asked, anything, expected) in cases {
+            let due = is_due(&verify, last, asked, anything, now);
+            assert_eq!(due, expected, "{last:?} {asked} {anything}");
+        }
+    }
 }

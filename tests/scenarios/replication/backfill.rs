@@ -179,6 +179,19 @@ async fn told_of(scene: &Scene) -> Result<Vec<String>> {
     told(scene, &named(scene, "a"), "BackfillFailed").await
 }
 
+/// Waits until the operator has listed what the registry has now.
+async fn listed(scene: &Scene) -> Result<()> {
+    scene.stage.aws.reset_calls(&scene.account, REGION).await?;
+    eventually(LIMIT, "two listings", async || {
+        let calls = scene.operators_calls().await?;
+        // The first may have begun before.
+        let listings = calls.get("DescribeRepositories").copied().unwrap_or_default();
+        ensure!(listings >= 2, "{calls:?}");
+        Ok(())
+    })
+    .await
+}
+
 #[test]
 fn whether_images_have_arrived_is_asked_now_and_then_within_a_number_of_calls() -> Result<()> {
     run(async |stage| {
@@ -192,6 +205,7 @@ fn whether_images_have_arrived_is_asked_now_and_then_within_a_number_of_calls() 
         settled(&scene, "b", json!([rule(&scene, FAR, &["team-a/"])])).await?;
         push(&scene, "team-a/web", "late").await?;
         push(&scene, "other/web", "late").await?;
+        listed(&scene).await?;
         scene.apply(&object).await?;
         let status = eventually(LIMIT, "the first answers", async || {
             let object = scene.get("replicationconfig", &named(&scene, "a")).await?;
