@@ -86,17 +86,7 @@ async fn gone(scene: &Scene, kind: &str, name: &str) -> Result<()> {
 /// Waits for an Event on a cluster-scoped object, and returns its note.
 async fn event(scene: &Scene, name: &str, reason: &str) -> Result<String> {
     eventually(LIMIT, &format!("an Event {reason}"), async || {
-        let output = scene
-            .cluster
-            .kubectl(&["get", "events.events.k8s.io", "-A", "-o", "json"])
-            .await?;
-        let events: Value = serde_json::from_str(&output.checked()?)?;
-        let items = events["items"].as_array().cloned().unwrap_or_default();
-        let ours = items
-            .iter()
-            .rfind(|event| event["regarding"]["name"] == name && event["reason"] == reason);
-        let note = ours.and_then(|event| event["note"].as_str());
-        note.map(str::to_owned).context("none")
+        scene.cluster_events(name, reason).await?.pop().context("none")
     })
     .await
 }

@@ -76,15 +76,7 @@ async fn look_now(scene: &Scene, token: &str) -> Result<Value> {
 
 /// The notes of the Events on the Registry with this reason.
 async fn events(scene: &Scene, reason: &str) -> Result<Vec<String>> {
-    let get = ["get", "events.events.k8s.io", "-n", "default", "-o", "json"];
-    let events: Value = serde_json::from_str(&scene.cluster.kubectl(&get).await?.checked()?)?;
-    let items = events["items"].as_array().cloned().unwrap_or_default();
-    let ours = items
-        .iter()
-        .filter(|event| event["regarding"]["name"] == scene.name.as_str() && event["reason"] == reason);
-    Ok(ours
-        .map(|event| event["note"].as_str().unwrap_or_default().to_owned())
-        .collect())
+    scene.cluster_events(&scene.name, reason).await
 }
 
 /// Waits for an Event on the Registry that says something.
@@ -572,12 +564,14 @@ fn a_plan_shows_what_would_change() -> Result<()> {
 }
 
 #[test]
-fn whatever_call_is_the_last_each_part_is_settled_later() -> Result<()> {
+fn whatever_call_or_write_is_the_last_each_part_is_settled_later() -> Result<()> {
     run(async |stage| {
         let theatre = Theatre::open(stage, "docs-kills").await?;
         for (part, name) in Rounds::ALL {
-            let rounds = rounds(&theatre, &format!("kill-{name}"), part).await?;
-            theatre.killed_at_every_call(&rounds).await?;
+            let calls = rounds(&theatre, &format!("kill-{name}"), part).await?;
+            theatre.killed_at_every_call(&calls).await?;
+            let writes = rounds(&theatre, &format!("write-{name}"), part).await?;
+            theatre.killed_at_every_write(&writes).await?;
         }
         Ok(())
     })
@@ -588,8 +582,10 @@ fn with_any_answer_lost_each_part_is_settled_once() -> Result<()> {
     run(async |stage| {
         let theatre = Theatre::open(stage, "docs-losses").await?;
         for (part, name) in Rounds::ALL {
-            let rounds = rounds(&theatre, &format!("lose-{name}"), part).await?;
-            theatre.answers_lost(&rounds).await?;
+            let calls = rounds(&theatre, &format!("lose-{name}"), part).await?;
+            theatre.answers_lost(&calls).await?;
+            let writes = rounds(&theatre, &format!("lost-{name}"), part).await?;
+            theatre.write_answers_lost(&writes).await?;
         }
         Ok(())
     })

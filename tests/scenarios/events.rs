@@ -539,15 +539,7 @@ fn whatever_is_written_to_the_queue_changes_nothing_and_costs_few_calls() -> Res
 
 /// The Events on the Registry, which has no namespace.
 async fn told(scene: &Scene, reason: &str) -> Result<Vec<String>> {
-    let get = ["get", "events.events.k8s.io", "-n", "default", "-o", "json"];
-    let events: Value = serde_json::from_str(&scene.cluster.kubectl(&get).await?.checked()?)?;
-    let items = events["items"].as_array().cloned().unwrap_or_default();
-    let ours = items
-        .iter()
-        .filter(|event| event["regarding"]["name"] == scene.name.as_str() && event["reason"] == reason);
-    Ok(ours
-        .map(|event| event["note"].as_str().unwrap_or_default().to_owned())
-        .collect())
+    scene.cluster_events(&scene.name, reason).await
 }
 
 /// Promise 7.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use bed::{Cluster, Fault, Operator, Signal, eventually, throughout};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::{LIMIT, OWNER, REGION, Scene, Stage, run};
 
@@ -23,8 +23,10 @@ async fn operator(scene: &Scene, name: &str, lease: &str) -> Result<Operator> {
 
 /// Who holds the Lease.
 async fn holder(scene: &Scene) -> Result<String> {
-    let get = ["get", "lease", "ecr-operator", "-n", bed::NAMESPACE, "-o", "json"];
-    let lease: Value = serde_json::from_str(&scene.cluster.kubectl(&get).await?.checked()?)?;
+    let lease = scene
+        .cluster
+        .get("lease.coordination.k8s.io", bed::NAMESPACE, "ecr-operator")
+        .await?;
     Ok(lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned())
 }
 

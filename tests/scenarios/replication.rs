@@ -115,15 +115,7 @@ pub(crate) async fn has(scene: &Scene, wanted: &[Value]) -> Result<()> {
 
 /// The notes of Events on an object of the whole cluster.
 pub(crate) async fn told(scene: &Scene, name: &str, reason: &str) -> Result<Vec<String>> {
-    let get = ["get", "events.events.k8s.io", "-n", "default", "-o", "json"];
-    let events: Value = serde_json::from_str(&scene.cluster.kubectl(&get).await?.checked()?)?;
-    let events = events["items"].as_array().cloned().unwrap_or_default();
-    let ours = events
-        .iter()
-        .filter(|event| event["regarding"]["name"] == name && event["reason"] == reason);
-    Ok(ours
-        .map(|event| event["note"].as_str().unwrap_or_default().to_owned())
-        .collect())
+    scene.cluster_events(name, reason).await
 }
 
 #[test]

@@ -67,9 +67,7 @@ fn two_hundred_repositories_come_through_a_tenth_of_failures_without_a_storm_of_
             .apply(&json!({ "apiVersion": "v1", "kind": "List", "items": items }))
             .await?;
         eventually(4 * LIMIT, "all to be settled", async || {
-            let all = ["get", "repository.ecr-operator.dev", "-n", "storm", "-o", "json"];
-            let all: Value = serde_json::from_str(&scene.cluster.kubectl(&all).await?.checked()?)?;
-            let items = all["items"].as_array().cloned().unwrap_or_default();
+            let items = scene.cluster.list("repository.ecr-operator.dev", Some("storm")).await?;
             let settled = items.iter().filter(|object| {
                 condition(object, "Ready")
                     .is_some_and(|ready| ready["status"] == "True" && ready["reason"] == "Settled")

@@ -344,11 +344,7 @@ impl Scene {
     /// An object as it stands; an error if it does not exist.
     pub(crate) async fn get(&self, kind: &str, name: &str) -> Result<Value> {
         let kind = format!("{kind}.ecr-operator.dev");
-        let output = self
-            .cluster
-            .kubectl(&["get", &kind, name, "-n", &self.name, "-o", "json"])
-            .await?;
-        Ok(serde_json::from_str(&output.checked()?)?)
+        self.cluster.get(&kind, &self.name, name).await
     }
 
     /// Waits until the object's generation is reported with this reason, and returns the object.
@@ -428,13 +424,17 @@ impl Scene {
 
     /// The notes of the Events on an object with this reason.
     pub(crate) async fn events(&self, name: &str, reason: &str) -> Result<Vec<String>> {
-        let output = self
-            .cluster
-            .kubectl(&["get", "events.events.k8s.io", "-n", &self.name, "-o", "json"])
-            .await?;
-        let events: Value = serde_json::from_str(&output.checked()?)?;
-        let items = events["items"].as_array().cloned().unwrap_or_default();
-        let ours = items
+        self.notes(&self.name, name, reason).await
+    }
+
+    /// The same for an object of the whole cluster.
+    pub(crate) async fn cluster_events(&self, name: &str, reason: &str) -> Result<Vec<String>> {
+        self.notes("default", name, reason).await
+    }
+
+    async fn notes(&self, namespace: &str, name: &str, reason: &str) -> Result<Vec<String>> {
+        let events = self.cluster.list("event.events.k8s.io", Some(namespace)).await?;
+        let ours = events
             .iter()
             .filter(|event| event["regarding"]["name"] == name && event["reason"] == reason);
         Ok(ours

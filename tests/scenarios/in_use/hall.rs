@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, ensure};
 use aws_sdk_ecr::types::{DescribeImagesFilter, ImageIdentifier, ImageStatusFilter, TargetStorageClass};
 use bed::{Cluster, Operator, Policy, eventually};
 use futures::{StreamExt as _, stream};
@@ -475,18 +475,9 @@ impl Part {
 
     /// Waits for an Event on the Registry.
     pub(super) async fn told(&self, reason: &str, says: &str) -> Result<()> {
-        let get = ["get", "events.events.k8s.io", "-n", "default", "-o", "json"];
         self.until(&format!("an Event {reason}"), async || {
-            let events: Value = serde_json::from_str(&self.scene.cluster.kubectl(&get).await?.checked()?)?;
-            let told = events["items"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .find(|event| event["reason"] == reason && event["regarding"]["name"] == self.scene.name.as_str());
-            let note = told
-                .and_then(|event| event["note"].as_str())
-                .ok_or_else(|| anyhow!("none"))?;
-            ensure!(note.contains(says), "{note}");
+            let notes = self.scene.cluster_events(&self.scene.name, reason).await?;
+            ensure!(notes.iter().any(|note| note.contains(says)), "{notes:?}");
             Ok(())
         })
         .await
@@ -510,11 +501,10 @@ impl Part {
 
     /// Waits until the Deployment names the image by its digest.
     pub(super) async fn runs(&self, digest: &str) -> Result<()> {
-        let path = "jsonpath={.spec.template.spec.containers[0].image}";
-        let get = ["get", "deployment", "app", "-n", &self.scene.name, "-o", path];
         self.until("the Deployment to name the digest", async || {
-            let image = self.scene.cluster.kubectl(&get).await?.checked()?;
-            ensure!(image == self.by(digest), "{image}");
+            let deployment = self.scene.cluster.get("deployment", &self.scene.name, "app").await?;
+            let image = &deployment["spec"]["template"]["spec"]["containers"][0]["image"];
+            ensure!(*image == self.by(digest), "{image}");
             Ok(())
         })
         .await

@@ -259,8 +259,11 @@ fn an_application_that_helm_renders_gets_the_digest_as_a_parameter_and_gives_it_
         play.look().await?;
         theatre.at_rest(&second).await?;
         let parameters = async || {
-            let get = ["get", "application", "app", &namespace, "-o", "json"];
-            let application: Value = serde_json::from_str(&play.scene.cluster.kubectl(&get).await?.checked()?)?;
+            let application = play
+                .scene
+                .cluster
+                .get("application.argoproj.io", ARGO_CD_NAMESPACE, "app")
+                .await?;
             anyhow::Ok(application["spec"]["source"]["helm"]["parameters"].clone())
         };
         let expected = |digest: &str| json!([{ "name": "image.digest", "value": digest }]);

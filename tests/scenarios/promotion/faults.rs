@@ -392,8 +392,9 @@ fn a_patch_that_the_apiserver_refuses_is_told_of_and_given_up_in_time() -> Resul
 
 /// Who holds the Lease.
 async fn holder(cluster: &Cluster) -> Result<String> {
-    let get = ["get", "lease", "ecr-operator", "-n", bed::NAMESPACE, "-o", "json"];
-    let lease: Value = serde_json::from_str(&cluster.kubectl(&get).await?.checked()?)?;
+    let lease = cluster
+        .get("lease.coordination.k8s.io", bed::NAMESPACE, "ecr-operator")
+        .await?;
     Ok(lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned())
 }
 

@@ -352,16 +352,8 @@ async fn follower_until(
     fits: impl Fn(&Value) -> bool,
 ) -> Result<Value> {
     eventually(LIMIT, what, async || {
-        let get = [
-            "get",
-            "imagepromotion.ecr-operator.dev",
-            name,
-            "-n",
-            namespace,
-            "-o",
-            "json",
-        ];
-        let object: Value = serde_json::from_str(&play.scene.cluster.kubectl(&get).await?.checked()?)?;
+        let kind = "imagepromotion.ecr-operator.dev";
+        let object = play.scene.cluster.get(kind, namespace, name).await?;
         ensure!(fits(&object["status"]), "{:#}", object["status"]);
         Ok(object["status"].clone())
     })

@@ -341,22 +341,7 @@ impl Play {
     }
 
     pub(super) async fn workload(&self, kind: &str, name: &str) -> Result<Value> {
-        let namespace = &self.scene.name;
-        let output = self
-            .scene
-            .cluster
-            .kubectl(&[
-                "get",
-                kind,
-                name,
-                "-n",
-                namespace,
-                "-o",
-                "json",
-                "--show-managed-fields",
-            ])
-            .await?;
-        Ok(serde_json::from_str(&output.checked()?)?)
+        self.scene.cluster.get(kind, &self.scene.name, name).await
     }
 
     pub(super) async fn kubectl(&self, args: &[&str]) -> Result<String> {

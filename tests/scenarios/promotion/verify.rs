@@ -27,8 +27,7 @@ pub(super) fn job(image: &str) -> Value {
 
 /// The Jobs of a play.
 pub(super) async fn jobs(play: &Play) -> Result<Vec<Value>> {
-    let jobs: Value = serde_json::from_str(&play.kubectl(&["get", "jobs", "-o", "json"]).await?)?;
-    Ok(jobs["items"].as_array().cloned().unwrap_or_default())
+    play.scene.cluster.list("job", Some(&play.scene.name)).await
 }
 
 /// Where a tag is.

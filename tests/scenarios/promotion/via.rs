@@ -179,8 +179,7 @@ async fn until_in(
 ) -> Result<Value> {
     let what = format!("{kind} {name} to have {value} at {place}");
     let found = eventually(LIMIT, &what, async || {
-        let get = ["get", kind, name, "-n", namespace, "-o", "json"];
-        let object: Value = serde_json::from_str(&play.scene.cluster.kubectl(&get).await?.checked()?)?;
+        let object = play.scene.cluster.get(kind, namespace, name).await?;
         ensure!(
             object.pointer(place) == Some(value),
             "{:#} {:#}",

@@ -78,12 +78,10 @@ pub(super) async fn settled(scene: &Scene, name: &str, spec: Value) -> Result<Va
 
 /// A namespaced object of Kubernetes' own.
 pub(super) async fn core(scene: &Scene, kind: &str, name: &str) -> Result<Option<Value>> {
-    let get = ["get", kind, name, "-n", &scene.name, "-o", "json"];
-    let output = scene.cluster.kubectl(&get).await?;
-    if output.stderr.contains("NotFound") {
-        return Ok(None);
+    match scene.cluster.get(kind, &scene.name, name).await {
+        Err(error) if format!("{error:#}").contains("NotFound") => Ok(None),
+        found => found.map(Some),
     }
-    Ok(Some(serde_json::from_str(&output.checked()?)?))
 }
 
 pub(super) async fn secret(scene: &Scene, name: &str) -> Result<Value> {

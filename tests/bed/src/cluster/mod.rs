@@ -10,6 +10,7 @@ mod client;
 mod credentials;
 mod gateway;
 mod install;
+mod objects;
 mod tools;
 mod workloads;
 
@@ -23,6 +24,7 @@ use http::Request;
 
 use self::apiserver::ApiServer;
 use self::credentials::Credentials;
+use self::objects::Reader;
 use crate::artifacts::{self, ControlPlanePrograms};
 use crate::bed::Bed;
 use crate::process::{Process, Signal};
@@ -118,6 +120,7 @@ impl ControlPlane {
             settings,
             process: Mutex::new(process),
             controller_manager: None,
+            reader: Reader::default(),
         };
         cluster.wait_ready().await?;
         Ok(cluster)
@@ -134,6 +137,7 @@ pub struct Cluster {
     settings: ApiServer,
     process: Mutex<Arc<Process>>,
     controller_manager: Option<Process>,
+    reader: Reader,
 }
 
 impl Cluster {
