@@ -3,6 +3,7 @@
 mod in_use;
 pub(crate) mod lifecycle;
 pub(crate) mod pull_secret;
+pub(crate) mod replication;
 
 use std::{
     collections::HashMap,
@@ -25,7 +26,9 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use self::{in_use::InUseMetrics, lifecycle::LifecycleMetrics, pull_secret::PullSecretMetrics};
+use self::{
+    in_use::InUseMetrics, lifecycle::LifecycleMetrics, pull_secret::PullSecretMetrics, replication::ReplicationMetrics,
+};
 
 /// Labels of what is told by kind of object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -114,6 +117,7 @@ pub(crate) struct Metrics {
     pub(crate) in_use: InUseMetrics,
     pub(crate) lifecycle: LifecycleMetrics,
     pub(crate) pull_secrets: PullSecretMetrics,
+    pub(crate) replication: ReplicationMetrics,
     /// When each registry was last listed; the gauge is worked out when it is asked for.
     listed: Arc<Mutex<HashMap<String, Instant>>>,
 }
@@ -152,6 +156,7 @@ impl Metrics {
             in_use: InUseMetrics::default(),
             lifecycle: LifecycleMetrics::default(),
             pull_secrets: PullSecretMetrics::default(),
+            replication: ReplicationMetrics::default(),
             listed: Arc::default(),
         };
         registry.register(
@@ -229,6 +234,7 @@ impl Metrics {
         metrics.in_use.register(&mut registry);
         metrics.lifecycle.register(&mut registry);
         metrics.pull_secrets.register(&mut registry);
+        metrics.replication.register(&mut registry);
         Self {
             registry: Arc::new(registry),
             ..metrics

@@ -351,10 +351,14 @@ impl World {
         self.metrics.objects("PullSecret", &counts);
         self.metrics.pull_secrets.expire(&expiries, Timestamp::now());
         counts.clear();
-        for guard in self.replication_configs.state() {
+        let configs = self.replication_configs.state();
+        for guard in &configs {
             let status = guard.0.as_ref().ok().and_then(|config| config.status.as_ref());
             *counts.entry(ready(status.map(|status| &status.common))).or_default() += 1;
         }
         self.metrics.objects("ReplicationConfig", &counts);
+        let readable = configs.iter().filter_map(|guard| guard.0.as_ref().ok());
+        let figures: Vec<_> = readable.map(ReplicationConfig::figures).collect();
+        self.metrics.replication.tell(&figures, Timestamp::now());
     }
 }

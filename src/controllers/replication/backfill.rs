@@ -19,6 +19,7 @@ use crate::{
     aws::backfill::{Backfill, Unsent, is_final},
     control::events::cut,
     document::replication::Place,
+    metrics::replication::BackfillState,
 };
 
 /// How many backfills ECR runs at a time for a registry; one for each Region ("Amazon ECR service quotas").
@@ -233,11 +234,25 @@ const SHORTEST: Duration = Duration::from_secs(2);
 const LONGEST: Duration = Duration::from_mins(1);
 const WAITS: Duration = Duration::from_secs(10);
 
+/// Whether it is over and did not send everything.
+fn has_failed(told: &BackfillStatus) -> bool {
+    is_over(told) && (told.failed > 0 || told.state == "FAILED")
+}
+
+/// How a backfill stands, as metrics tell it.
+pub(crate) fn state(told: &BackfillStatus) -> BackfillState {
+    match told.state.as_str() {
+        _ if has_failed(told) => BackfillState::Failed,
+        WAITING => BackfillState::Waiting,
+        "STOPPED" => BackfillState::Stopped,
+        _ if is_over(told) => BackfillState::Complete,
+        _ => BackfillState::InProgress,
+    }
+}
+
 /// What went wrong with the last backfill of each destination; empty where nothing did.
 pub(crate) fn trouble(told: &[BackfillStatus]) -> String {
-    let failed = told
-        .iter()
-        .filter(|one| is_over(one) && (one.failed > 0 || one.state == "FAILED"));
+    let failed = told.iter().filter(|one| has_failed(one));
     let sentences = failed.map(|one| {
         let to = &one.destination;
         let what = format!("the backfill to {} in {}", to.registry_id, to.region);
@@ -360,6 +375,31 @@ mod tests {
         assert_eq!(after(100, "IN_PROGRESS"), Some(25));
         assert_eq!(after(3_600, "IN_PROGRESS"), Some(60));
         assert_eq!(after(3_600, "COMPLETE"), None);
+    }
+
+    #[test]
+    fn metrics_tell_of_one_that_left_out_images_that_it_has_failed() {
+        let stands = |ecr: &str, failed: u32| {
+            let one = Backfill {
+                failed,
+                ..backfill("a", "us-east-1", ecr, 1)
+            };
+            state(&shown(&one, &[]).unwrap())
+        };
+        for (ecr, failed, expected) in [
+            ("PREPARING", 0, BackfillState::InProgress),
+            // It may go on for hours, and is told of when it is over.
+            ("IN_PROGRESS", 1, BackfillState::InProgress),
+            ("STOPPING", 0, BackfillState::InProgress),
+            ("STOPPED", 0, BackfillState::Stopped),
+            ("STOPPED", 1, BackfillState::Failed),
+            ("COMPLETE", 0, BackfillState::Complete),
+            ("COMPLETE", 1, BackfillState::Failed),
+            ("FAILED", 0, BackfillState::Failed),
+        ] {
+            assert_eq!(stands(ecr, failed), expected, "{ecr} {failed}");
+        }
+        assert_eq!(state(&waiting(&to("us-east-1")).unwrap()), BackfillState::Waiting);
     }
 
     #[test]

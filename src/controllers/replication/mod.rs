@@ -47,6 +47,7 @@ use crate::{
         spawn::list_of,
     },
     in_use::InUse,
+    metrics::replication::Figures,
 };
 
 /// How long is waited before a put for others that change together with this one, and how often again while there are any.
@@ -353,6 +354,16 @@ impl ReplicationConfig {
 
     fn told_backfills(&self) -> &[BackfillStatus] {
         self.status.as_ref().map_or(&[], |status| &status.backfills)
+    }
+
+    /// What metrics tell of it. From its status, so that a restart needs no look to tell it again.
+    pub(crate) fn figures(&self) -> Figures<'_> {
+        let backfills = self.told_backfills().iter();
+        Figures {
+            name: self.name_any(),
+            backfills: backfills.map(|one| (&one.destination, backfill::state(one))).collect(),
+            verification: self.status.as_ref().and_then(|status| status.verification.as_ref()),
+        }
     }
 }
 

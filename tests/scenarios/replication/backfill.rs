@@ -1,13 +1,16 @@
 //! What was there before a rule is sent once, and what does not arrive is told.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use anyhow::{Result, ensure};
-use bed::eventually;
+use bed::{Operator, eventually};
 use serde_json::{Value, json};
 
 use super::{FAR, config, look_now, named, open, rule, settled, told};
-use crate::support::{LIMIT, REGION, Scene, message, run};
+use crate::support::{LIMIT, OWNER, REGION, Scene, message, run};
 
 /// An object that asks for backfills.
 pub(super) fn on_change(scene: &Scene, name: &str, rules: Value) -> Value {
@@ -68,6 +71,27 @@ async fn create(scene: &Scene, repository: &str) -> Result<()> {
     Ok(())
 }
 
+/// Waits until the operator's metrics say so of the object and a destination.
+async fn measured(operator: &Operator, scene: &Scene, name: &str, to: (&str, &str), figures: &[&str]) -> Result<()> {
+    let (name, (region, account)) = (named(scene, name), to);
+    eventually(LIMIT, &format!("{figures:?} in metrics"), async || {
+        let metrics = operator.metrics().await?;
+        let ours: Vec<&str> = metrics
+            .lines()
+            .filter(|line| line.contains(&format!("name=\"{name}\"")))
+            .collect();
+        for figure in figures {
+            let (figure, state_and_value) = figure.split_once(' ').unwrap_or((figure, ""));
+            let (state, value) = state_and_value.split_once(' ').unwrap_or((state_and_value, ""));
+            let labels = format!(r#"name="{name}",region="{region}",registry_id="{account}",state="{state}""#);
+            let line = format!("ecr_operator_replication_{figure}{{{labels}}} {value}");
+            ensure!(ours.contains(&line.as_str()), "{line} is not among {ours:#?}");
+        }
+        Ok(())
+    })
+    .await
+}
+
 #[test]
 fn what_was_there_before_is_sent_once_for_each_change_and_never_without_one() -> Result<()> {
     run(async |stage| {
@@ -87,6 +111,15 @@ fn what_was_there_before_is_sent_once_for_each_change_and_never_without_one() ->
         ensure!(all(&scene).await?[0].replication_backfill_id() == told["id"], "{told}");
         ensure!(arrived(&scene, "team-a/web").await? == ["early"]);
         ensure!(arrived(&scene, "team-b/web").await?.is_empty());
+        let far = (FAR, scene.account.as_str());
+        measured(
+            &stage.operator,
+            &scene,
+            "a",
+            far,
+            &["backfills complete 1", "backfills failed 0", "backfills in_progress 0"],
+        )
+        .await?;
         // What the registry replicates already is no change, whoever asks for it.
         scene.apply(&on_change(&scene, "same", a)).await?;
         super::is(&scene, "same", "Settled").await?;
@@ -220,6 +253,9 @@ fn whether_images_have_arrived_is_asked_now_and_then_within_a_number_of_calls() 
         ensure!(to["examples"][0]["repository"] == "team-a/early", "{status}");
         ensure!(to["examples"][0]["image"] == early.as_str(), "{status}");
         ensure!(status["reached"].is_null() && status["message"].is_null(), "{status}");
+        let far = (FAR, scene.account.as_str());
+        let figures = ["images complete 1", "images not_replicated 1", "images failed 0"];
+        measured(&stage.operator, &scene, "a", far, &figures).await?;
         // The next round is an hour away.
         stage.aws.reset_calls(&scene.account, REGION).await?;
         settled(&scene, "c", json!([rule(&scene, FAR, &["x/"])])).await?;
@@ -243,7 +279,87 @@ fn whether_images_have_arrived_is_asked_now_and_then_within_a_number_of_calls() 
         ensure!(to["complete"] == 2 && to["notReplicated"] == 0, "{to}");
         let calls = scene.operators_calls().await?;
         ensure!(calls["DescribeImageReplicationStatus"] == 2, "{calls:?}");
-        Ok(())
+        let figures = ["images complete 2", "images not_replicated 0", "images failed 0"];
+        measured(&stage.operator, &scene, "a", far, &figures).await?;
+        // What is not verified any more is not told of.
+        settled(&scene, "a", json!([rule(&scene, FAR, &["team-a/"])])).await?;
+        eventually(LIMIT, "the figures to go", async || {
+            let metrics = stage.operator.metrics().await?;
+            let name = format!("name=\"{}\"", named(&scene, "a"));
+            let mut left = metrics.lines().filter(|line| line.contains(&name));
+            ensure!(left.next().is_none(), "{metrics}");
+            Ok(())
+        })
+        .await
+    })
+}
+
+/// They are worked out from the status alone.
+#[test]
+fn what_metrics_tell_comes_back_after_a_restart_without_a_call_and_goes_with_its_object() -> Result<()> {
+    run(async |stage| {
+        let cluster = stage.bare_cluster("fill-metrics").await?;
+        let operator = stage.operator("fill-metrics", cluster, OWNER).await?;
+        let scene = stage.scene_on(cluster, "fill-metrics").await?;
+        super::grant(&scene).await?;
+        scene.registry(json!({})).await?;
+        create(&scene, "team-a/web").await?;
+        push(&scene, "team-a/web", "early").await?;
+        // The other account lets nobody in.
+        let other = "300000000002";
+        let rules = json!([{ "destinations": [{ "region": FAR, "registryId": other }] }]);
+        let mut object = on_change(&scene, "a", rules);
+        object["spec"]["verify"] = json!({ "interval": "1h" });
+        scene.apply(&object).await?;
+        is(&scene, "a", "FAILED").await?;
+        look_now(&scene, "a", "1").await?;
+        let figures = ["backfills failed 1", "backfills complete 0", "images failed 1"];
+        let told = async || {
+            measured(&operator, &scene, "a", (FAR, other), &figures).await?;
+            let metrics = operator.metrics().await?;
+            let name = format!("name=\"{}\"", named(&scene, "a"));
+            let own: BTreeSet<String> = metrics
+                .lines()
+                .filter(|line| line.starts_with("ecr_operator_replication_") && line.contains(&name))
+                .map(str::to_owned)
+                .collect();
+            Ok::<_, anyhow::Error>(own)
+        };
+        let is_told = |own: &BTreeSet<String>, start: &str| own.iter().any(|line| line.starts_with(start));
+        let before = told().await?;
+        let name = named(&scene, "a");
+        let failed = format!("ecr_operator_replication_verification_failed{{name=\"{name}\"}} 0");
+        ensure!(is_told(&before, &failed), "{before:#?}");
+
+        operator.stop().await?;
+        stage.aws.reset_calls(&scene.account, REGION).await?;
+        operator.restart().await?;
+        let after = told().await?;
+        let age = format!("ecr_operator_replication_verification_age_seconds{{name=\"{name}\"}} ");
+        ensure!(is_told(&after, &age), "{after:#?}");
+        let without = |mut own: BTreeSet<String>| {
+            own.retain(|line| !line.starts_with(&age));
+            own
+        };
+        let (before, after) = (without(before), without(after));
+        ensure!(after == before, "{after:#?} instead of {before:#?}");
+        let calls = scene.operators_calls().await?;
+        for operation in [
+            "ListReplicationBackfills",
+            "DescribeImageReplicationStatus",
+            "DescribeRegistry",
+        ] {
+            ensure!(!calls.contains_key(operation), "{calls:?}");
+        }
+
+        super::delete(&scene, "a").await?;
+        eventually(LIMIT, "the figures to go", async || {
+            let metrics = operator.metrics().await?;
+            ensure!(!metrics.contains(&format!("name=\"{name}\"")), "{metrics}");
+            Ok(())
+        })
+        .await?;
+        operator.stop().await.map(drop)
     })
 }
 
