@@ -347,10 +347,10 @@ struct Writers {
     templates: Writing<RepositoryCreationTemplate>,
 }
 
-/// Where the watch of a kind writes what it sees, and the objects that are to be looked at.
+/// Where the watch of a kind writes what it sees, and where hints at its objects arrive.
 struct Writing<K: kube::Resource<DynamicType = ()> + Clone + 'static> {
     writer: store::Writer<DeserializeGuard<K>>,
-    looks: mpsc::UnboundedReceiver<ObjectRef<DeserializeGuard<K>>>,
+    looks: mpsc::UnboundedReceiver<Hint>,
 }
 
 /// Both ends of a watch.
@@ -473,10 +473,15 @@ async fn work(
         reader: ctx.world.prefixed.cache_rules.objects.clone(),
         writer: writers.cache_rules.writer,
     };
+    let meaning = Arc::clone(&ctx);
+    let meant = writers.cache_rules.looks.flat_map(move |hint| {
+        let rules = meaning.world.prefixed.cache_rules.meant(&hint);
+        futures::stream::iter(doubted(&meaning, &hint, rules))
+    });
     let of_cache_rules = spawn::run::<PullThroughCacheRule>(
         Arc::clone(&ctx),
         watched,
-        writers.cache_rules.looks,
+        meant,
         ctx.world.readiness.clone(),
         shutdown.clone(),
     );
@@ -486,10 +491,15 @@ async fn work(
         reader: ctx.world.prefixed.templates.objects.clone(),
         writer: writers.templates.writer,
     };
+    let meaning = Arc::clone(&ctx);
+    let meant = writers.templates.looks.flat_map(move |hint| {
+        let templates = meaning.world.prefixed.templates.meant(&hint);
+        futures::stream::iter(doubted(&meaning, &hint, templates))
+    });
     let of_templates = spawn::run::<RepositoryCreationTemplate>(
         Arc::clone(&ctx),
         watched,
-        writers.templates.looks,
+        meant,
         ctx.world.readiness.clone(),
         shutdown.clone(),
     );

@@ -35,7 +35,10 @@ use crate::{
         gate::Gate,
         spawn::{Readiness, list_of},
     },
-    events::{message::ImageChange, queues::Queues},
+    events::{
+        message::{ImageChange, Setting},
+        queues::Queues,
+    },
     in_use,
     metrics::Metrics,
 };
@@ -49,7 +52,7 @@ pub(crate) struct Identity {
     pub cluster: String,
 }
 
-/// A hint that Repositories should be looked at. Hints say where to look, never what is there.
+/// A hint that objects should be looked at. Hints say where to look, never what is there.
 #[derive(Clone, Debug)]
 pub(crate) enum Hint {
     /// Everything in a Registry.
@@ -63,6 +66,13 @@ pub(crate) enum Hint {
     /// Repositories of these names in a Registry, of which AWS says that somebody changed them: what was seen before is
     /// not to be trusted.
     Changed(String, HashSet<RepositoryName>),
+    /// What a Registry keeps for these prefixes, of which AWS says that somebody changed it: what was seen before is not to
+    /// be trusted.
+    Settings {
+        registry: String,
+        setting: Setting,
+        prefixes: HashSet<String>,
+    },
     /// ReplicationConfigs of a Registry that are held up.
     Replication(String),
     /// A Registry itself. `asked`: what was seen before is not to be trusted.
@@ -78,7 +88,10 @@ pub(crate) enum Hint {
 impl Hint {
     /// Whether what was seen of the objects before is not to be trusted.
     pub(crate) const fn casts_doubt(&self) -> bool {
-        matches!(self, Self::Changed(..) | Self::Look { asked: true, .. })
+        matches!(
+            self,
+            Self::Changed(..) | Self::Settings { .. } | Self::Look { asked: true, .. }
+        )
     }
 }
 
@@ -232,11 +245,11 @@ impl World {
         ) {
             let _ = self.replications.unbounded_send(hint.clone());
         }
-        if matches!(hint, Hint::Image { .. } | Hint::Replication(_)) {
-            return;
+        if matches!(hint, Hint::Registry(_) | Hint::Settings { .. }) {
+            self.prefixed.hint(&hint);
         }
-        if let Hint::Registry(registry) = &hint {
-            self.prefixed.registry_changed(registry);
+        if matches!(hint, Hint::Image { .. } | Hint::Replication(_) | Hint::Settings { .. }) {
+            return;
         }
         let to = match &hint {
             Hint::Look { .. } => &self.looks,
@@ -265,8 +278,8 @@ impl World {
             }
             Hint::Policies(namespace) => namespace.is_none() || repository.metadata.namespace == *namespace,
             Hint::Namespace(namespace) => repository.metadata.namespace.as_deref() == Some(namespace.as_str()),
-            // No setting of a repository depends on its images.
-            Hint::Image { .. } | Hint::Look { .. } | Hint::Replication(_) => false,
+            // No setting of a repository depends on its images, nor on how others begin.
+            Hint::Image { .. } | Hint::Settings { .. } | Hint::Look { .. } | Hint::Replication(_) => false,
         };
         let state = self.repositories.state();
         state

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::message::Setting;
 use crate::api::names::RepositoryName;
 
 /// Looks that may follow each other at once. One run of Terraform edits a repository in about that many calls.
@@ -21,6 +22,8 @@ const ANOTHER: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Subject {
     Repository(RepositoryName),
+    /// What a registry keeps for a prefix.
+    Setting(Setting, String),
     Registry,
 }
 

@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 
 use super::{
     flood::{Flood, Subject as Looked},
-    message::{self, Home, Meaning, Subject},
+    message::{self, Home, Meaning, Setting, Subject},
     queues::{Source, State},
 };
 use crate::{
@@ -121,6 +121,7 @@ struct Listener {
 #[derive(Default)]
 struct Asked {
     repositories: HashSet<RepositoryName>,
+    settings: HashSet<(Setting, Option<String>)>,
     registry: bool,
     images: HashSet<(RepositoryName, message::ImageChange)>,
     receipts: Vec<String>,
@@ -246,6 +247,9 @@ impl Listener {
                 Subject::Repository(name) => {
                     asked.repositories.insert(name);
                 }
+                Subject::Setting(setting, prefix) => {
+                    asked.settings.insert((setting, prefix));
+                }
                 Subject::Registry => asked.registry = true,
                 Subject::Image(name, what) => {
                     asked.images.insert((name, what));
@@ -268,12 +272,16 @@ impl Listener {
         let known = world.named(&names);
         let now = Instant::now();
         let flood = &mut self.flood;
-        let mut admitted: Vec<Looked> = known.into_iter().map(Looked::Repository).collect();
-        if asked.registry {
-            admitted.push(Looked::Registry);
+        let mut wanted: HashSet<Looked> = known.into_iter().map(Looked::Repository).collect();
+        for (setting, prefix) in asked.settings.drain() {
+            let known = world.prefixed.prefixes(&self.registry, setting, prefix.as_deref());
+            wanted.extend(known.into_iter().map(|prefix| Looked::Setting(setting, prefix)));
         }
-        admitted.retain(|subject| flood.admit(subject.clone(), now));
-        self.look(admitted);
+        if asked.registry {
+            wanted.insert(Looked::Registry);
+        }
+        wanted.retain(|subject| flood.admit(subject.clone(), now));
+        self.look(wanted);
     }
 
     /// Lets the looks go that were held back long enough.
@@ -282,12 +290,16 @@ impl Listener {
         self.look(released);
     }
 
-    fn look(&self, subjects: Vec<Looked>) {
+    fn look(&self, subjects: impl IntoIterator<Item = Looked>) {
         let mut names = HashSet::new();
+        let mut settings: HashMap<Setting, HashSet<String>> = HashMap::new();
         for subject in subjects {
             match subject {
                 Looked::Repository(name) => {
                     names.insert(name);
+                }
+                Looked::Setting(setting, prefix) => {
+                    settings.entry(setting).or_default().insert(prefix);
                 }
                 Looked::Registry => self.ctx.world.hint(Hint::Look {
                     registry: self.registry.clone(),
@@ -297,6 +309,13 @@ impl Listener {
         }
         if !names.is_empty() {
             self.ctx.world.hint(Hint::Changed(self.registry.clone(), names));
+        }
+        for (setting, prefixes) in settings {
+            self.ctx.world.hint(Hint::Settings {
+                registry: self.registry.clone(),
+                setting,
+                prefixes,
+            });
         }
     }
 

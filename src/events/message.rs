@@ -7,7 +7,7 @@
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
 
-use crate::api::names::{AccountId, Region, RepositoryName};
+use crate::api::names::{AccountId, CachePrefix, Region, RepositoryName, TemplatePrefix};
 
 /// The longest body that is read; SQS takes no more than 1 MiB.
 const LONGEST: usize = 1 << 20;
@@ -76,11 +76,22 @@ pub(crate) enum ImageChange {
     },
 }
 
+/// What a registry keeps by prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Setting {
+    /// Pull-through cache rules.
+    CacheRule,
+    /// Repository creation templates.
+    Template,
+}
+
 /// What may have changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
     /// A repository's settings, or whether it exists.
     Repository(RepositoryName),
+    /// What is kept for this prefix; for any prefix where the event names none.
+    Setting(Setting, Option<String>),
     /// The registry's own settings.
     Registry,
     /// An image.
@@ -384,12 +395,17 @@ struct Parameters {
     repository_name: Option<String>,
     #[serde(default)]
     resource_arn: Option<String>,
+    #[serde(default)]
+    ecr_repository_prefix: Option<String>,
+    #[serde(default)]
+    prefix: Option<String>,
 }
 
 /// What a call changes, by its name.
 enum Scope {
     Repository,
     Registry,
+    Setting(Setting),
     /// Images, of which events of their own tell, or nothing that lasts.
     Nothing,
 }
@@ -414,13 +430,13 @@ fn scope(operation: &str) -> Option<Scope> {
         | "PutSigningConfiguration"
         | "DeleteSigningConfiguration"
         | "RegisterPullTimeUpdateExclusion"
-        | "DeregisterPullTimeUpdateExclusion"
-        | "CreatePullThroughCacheRule"
-        | "UpdatePullThroughCacheRule"
-        | "DeletePullThroughCacheRule"
-        | "CreateRepositoryCreationTemplate"
+        | "DeregisterPullTimeUpdateExclusion" => Scope::Registry,
+        "CreatePullThroughCacheRule" | "UpdatePullThroughCacheRule" | "DeletePullThroughCacheRule" => {
+            Scope::Setting(Setting::CacheRule)
+        }
+        "CreateRepositoryCreationTemplate"
         | "UpdateRepositoryCreationTemplate"
-        | "DeleteRepositoryCreationTemplate" => Scope::Registry,
+        | "DeleteRepositoryCreationTemplate" => Scope::Setting(Setting::Template),
         "PutImage"
         | "BatchDeleteImage"
         | "UpdateImageStorageClass"
@@ -469,6 +485,7 @@ fn api_call(record: Record, home: Home<'_>) -> Read<Meaning> {
     let subject = match scope {
         Scope::Nothing => return Ok(Meaning::Nothing),
         Scope::Registry => Subject::Registry,
+        Scope::Setting(setting) => Subject::Setting(setting, prefix(setting, parameters.as_ref())?),
         Scope::Repository => {
             let parameters = parameters.ok_or(Malformed)?;
             let name = match (&parameters.repository_name, &parameters.resource_arn) {
@@ -486,6 +503,19 @@ fn api_call(record: Record, home: Home<'_>) -> Read<Meaning> {
         subjects: vec![subject],
         request: record.request_id.filter(|id| id.len() <= 64),
     })
+}
+
+/// The prefix that a call was about. AWS has no example of such a record: one that names none means any.
+fn prefix(setting: Setting, parameters: Option<&Parameters>) -> Read<Option<String>> {
+    let Some(parameters) = parameters else { return Ok(None) };
+    match setting {
+        Setting::CacheRule => optional(parameters.ecr_repository_prefix.as_deref(), |text| {
+            text.parse::<CachePrefix>().is_ok()
+        }),
+        Setting::Template => optional(parameters.prefix.as_deref(), |text| {
+            text.parse::<TemplatePrefix>().is_ok()
+        }),
+    }
 }
 
 /// The repository of an ARN; `None` if it is of another registry.

@@ -215,6 +215,43 @@ fn calls_that_change_the_registry_concern_it_and_reads_and_images_concern_nobody
 }
 
 #[test]
+fn calls_that_change_what_is_kept_by_prefix_concern_that_prefix_or_any_where_they_name_none() {
+    let subject = |operation: &str, parameters: Value| match api(operation, parameters) {
+        Meaning::Changed { subjects, .. } => subjects,
+        meaning => panic!("{operation}: {meaning:?}"),
+    };
+    let of = |setting, prefix: &str| [Subject::Setting(setting, Some(prefix.into()))];
+    for act in ["Create", "Update", "Delete"] {
+        let (rule, template) = (
+            format!("{act}PullThroughCacheRule"),
+            format!("{act}RepositoryCreationTemplate"),
+        );
+        let parameters = json!({ "ecrRepositoryPrefix": "docker-hub", "registryId": "111122223333" });
+        assert_eq!(subject(&rule, parameters), of(Setting::CacheRule, "docker-hub"));
+        let parameters = json!({ "prefix": "team/", "description": "of the team" });
+        assert_eq!(subject(&template, parameters), of(Setting::Template, "team/"));
+        for none in [json!(null), json!({}), json!({ "registryId": "111122223333" })] {
+            assert_eq!(
+                subject(&rule, none.clone()),
+                [Subject::Setting(Setting::CacheRule, None)]
+            );
+            assert_eq!(subject(&template, none), [Subject::Setting(Setting::Template, None)]);
+        }
+    }
+    let root = json!({ "prefix": "ROOT" });
+    assert_eq!(
+        subject("UpdateRepositoryCreationTemplate", root),
+        of(Setting::Template, "ROOT")
+    );
+    let elsewhere = json!({ "prefix": "team", "registryId": "444455556666" });
+    assert_eq!(api("UpdateRepositoryCreationTemplate", elsewhere), Meaning::Elsewhere);
+    for nonsense in ["../etc", "Team", "a b"] {
+        let parameters = json!({ "ecrRepositoryPrefix": nonsense });
+        assert_eq!(api("UpdatePullThroughCacheRule", parameters), Meaning::Malformed);
+    }
+}
+
+#[test]
 fn what_another_account_or_region_tells_is_elsewhere() {
     let detail =
         json!({ "result": "SUCCESS", "repository-name": "web", "image-digest": DIGEST, "action-type": "PUSH" });

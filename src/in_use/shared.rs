@@ -92,7 +92,11 @@ impl World {
                 repository: name,
                 what,
             } => return self.hint_image(registry, name, what),
-            Hint::Namespace(_) | Hint::Policies(_) | Hint::Replication(_) | Hint::Look { .. } => {}
+            Hint::Namespace(_)
+            | Hint::Policies(_)
+            | Hint::Replication(_)
+            | Hint::Settings { .. }
+            | Hint::Look { .. } => {}
         }
         true
     }

@@ -3,6 +3,7 @@
 
 mod cache_rules;
 mod crash;
+mod events;
 mod templates;
 
 use anyhow::{Context as _, Result, anyhow, ensure};

@@ -16,13 +16,13 @@ use crate::support::{LIMIT, REGION, Scene, Stage, condition, lasts, run};
 const HIDDEN: Duration = Duration::from_mins(5);
 
 /// A cluster and its operator.
-struct Listening {
-    cluster: &'static Cluster,
-    operator: Operator,
+pub(crate) struct Listening {
+    pub(crate) cluster: &'static Cluster,
+    pub(crate) operator: Operator,
 }
 
 /// The ones that most scenarios share.
-async fn listening(stage: &'static Stage) -> Result<&'static Listening> {
+pub(crate) async fn listening(stage: &'static Stage) -> Result<&'static Listening> {
     static LISTENING: OnceCell<Listening> = OnceCell::const_new();
     let start = || async {
         let cluster = stage.bare_cluster("events").await?;
@@ -40,7 +40,7 @@ async fn rights(scene: &Scene, events: bool) -> Result<()> {
 }
 
 /// A scene whose Registry listens to a queue.
-async fn scene(
+pub(crate) async fn scene(
     stage: &'static Stage,
     cluster: &'static Cluster,
     name: &str,
@@ -66,7 +66,7 @@ async fn state(scene: &Scene, listening: bool) -> Result<String> {
 }
 
 /// Waits until the operator has read all there is on the queue, and deleted it but for `left`.
-async fn read_up(queue: &Queue, left: usize) -> Result<()> {
+pub(crate) async fn read_up(queue: &Queue, left: usize) -> Result<()> {
     eventually(LIMIT, "the queue to be read", async || {
         let depth = queue.depth().await?;
         ensure!(depth == (0, left), "{depth:?} messages wait and are hidden");
@@ -76,7 +76,7 @@ async fn read_up(queue: &Queue, left: usize) -> Result<()> {
 }
 
 /// How many messages of the Registry had this outcome.
-async fn outcomes(operator: &Operator, scene: &Scene, outcome: &str) -> Result<u64> {
+pub(crate) async fn outcomes(operator: &Operator, scene: &Scene, outcome: &str) -> Result<u64> {
     let metrics = operator.metrics().await?;
     let (registry, outcome) = (format!("registry=\"{}\"", scene.name), format!("outcome=\"{outcome}\""));
     let lines = metrics.lines().filter(|line| {
@@ -87,7 +87,7 @@ async fn outcomes(operator: &Operator, scene: &Scene, outcome: &str) -> Result<u
 }
 
 /// What the operator called of ECR.
-async fn ecr_calls(scene: &Scene) -> Result<BTreeMap<String, usize>> {
+pub(crate) async fn ecr_calls(scene: &Scene) -> Result<BTreeMap<String, usize>> {
     let mut calls = scene.operators_calls().await?;
     calls.retain(|operation, _| !operation.starts_with("sqs:") && !operation.starts_with("sts:"));
     Ok(calls)

@@ -32,6 +32,7 @@ use crate::{
         managed::{Look, Managed, Told},
         plan::{Goal, Plan, Verdict},
     },
+    events::message::Setting,
 };
 
 type Seen = prefixed::plan::Seen<CacheRule, Validation>;
@@ -42,6 +43,8 @@ const MESSAGE: usize = 500;
 
 impl Prefixed for PullThroughCacheRule {
     const WHAT: &'static str = "pull-through cache rule";
+
+    const SETTING: Setting = Setting::CacheRule;
 
     type Entry = CacheRule;
 

@@ -31,6 +31,7 @@ use crate::{
         managed::{Look, Managed, Told},
         plan::{Goal, Plan, Verdict},
     },
+    events::message::Setting,
 };
 
 type Seen = prefixed::plan::Seen<CreationTemplate>;
@@ -38,6 +39,8 @@ type Step = prefixed::plan::Step<TemplateTerms>;
 
 impl Prefixed for RepositoryCreationTemplate {
     const WHAT: &'static str = "repository creation template";
+
+    const SETTING: Setting = Setting::Template;
 
     type Entry = CreationTemplate;
 

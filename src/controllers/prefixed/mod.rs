@@ -4,7 +4,7 @@
 pub(crate) mod gate;
 pub(crate) mod plan;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures::channel::mpsc::UnboundedSender;
 use kube::{
@@ -19,7 +19,7 @@ use self::{
 };
 use super::{
     registry::{claim_name, connection::Connection, plan::is_ours},
-    world::{Identity, World},
+    world::{Hint, Identity, World},
 };
 use crate::{
     api::{
@@ -42,6 +42,7 @@ use crate::{
         reason::Reason,
         spawn::list_of,
     },
+    events::message::Setting,
 };
 
 /// How old a listing may be, in parts of the interval at which objects look: those of one registry share one.
@@ -63,25 +64,54 @@ pub(crate) struct Watches {
 /// The objects of a kind, and the way to have them looked at.
 pub(crate) struct Watch<K: Resource<DynamicType = ()> + 'static> {
     pub objects: Store<DeserializeGuard<K>>,
-    pub looks: UnboundedSender<ObjectRef<DeserializeGuard<K>>>,
+    pub looks: UnboundedSender<Hint>,
 }
 
 impl Watches {
-    /// A Registry has changed what its objects may do.
-    pub(crate) fn registry_changed(&self, registry: &str) {
-        self.cache_rules.look_at(registry);
-        self.templates.look_at(registry);
+    /// Asks for a look at what a hint means.
+    pub(crate) fn hint(&self, hint: &Hint) {
+        // Nobody listens only while the program ends.
+        let _ = self.cache_rules.looks.unbounded_send(hint.clone());
+        let _ = self.templates.looks.unbounded_send(hint.clone());
+    }
+
+    /// The prefixes that objects of a Registry speak of: all, or the one that is given if any does.
+    pub(crate) fn prefixes(&self, registry: &str, setting: Setting, prefix: Option<&str>) -> HashSet<String> {
+        match setting {
+            Setting::CacheRule => self.cache_rules.prefixes(registry, prefix),
+            Setting::Template => self.templates.prefixes(registry, prefix),
+        }
     }
 }
 
 impl<K: Prefixed> Watch<K> {
-    fn look_at(&self, registry: &str) {
-        for guard in self.objects.state() {
-            if guard.0.as_ref().is_ok_and(|object| object.registry_name() == registry) {
-                // Nobody listens only while the program ends.
-                let _ = self.looks.unbounded_send(ObjectRef::from_obj(guard.as_ref()));
+    /// The objects that a hint means.
+    pub(crate) fn meant(&self, hint: &Hint) -> Vec<ObjectRef<DeserializeGuard<K>>> {
+        let is_meant = |object: &K| match hint {
+            Hint::Registry(registry) => object.registry_name() == registry,
+            Hint::Settings {
+                registry,
+                setting,
+                prefixes,
+            } => {
+                *setting == K::SETTING && object.registry_name() == registry && prefixes.contains(&key(object.prefix()))
             }
-        }
+            _ => false,
+        };
+        let state = self.objects.state();
+        let meant = state.iter().filter(|guard| guard.0.as_ref().is_ok_and(is_meant));
+        meant.map(|guard| ObjectRef::from_obj(guard.as_ref())).collect()
+    }
+
+    fn prefixes(&self, registry: &str, prefix: Option<&str>) -> HashSet<String> {
+        let wanted = prefix.map(key);
+        let state = self.objects.state();
+        let objects = state.iter().filter_map(|guard| guard.0.as_ref().ok());
+        let of_registry = objects.filter(|object| object.registry_name() == registry);
+        let prefixes = of_registry.map(|object| key(object.prefix()));
+        prefixes
+            .filter(|prefix| wanted.as_ref().is_none_or(|wanted| wanted == prefix))
+            .collect()
     }
 }
 
@@ -89,6 +119,9 @@ impl<K: Prefixed> Watch<K> {
 pub(crate) trait Prefixed: Managed<World = World, References = References> {
     /// The entry in words, such as `pull-through cache rule`.
     const WHAT: &'static str;
+
+    /// What events call the kind.
+    const SETTING: Setting;
 
     type Entry: Entry;
 

@@ -74,9 +74,11 @@ impl World {
                 self.promotions_that(|promotion| promotion.metadata.namespace.as_ref() == Some(namespace))
             }
             // Settings of a repository change nothing about which image runs.
-            Hint::Changed(..) | Hint::Policies(_) | Hint::Replication(_) | Hint::Look { asked: false, .. } => {
-                Vec::new()
-            }
+            Hint::Changed(..)
+            | Hint::Settings { .. }
+            | Hint::Policies(_)
+            | Hint::Replication(_)
+            | Hint::Look { asked: false, .. } => Vec::new(),
         };
         match hint {
             Hint::Image {
