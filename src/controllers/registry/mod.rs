@@ -14,7 +14,8 @@ use std::{
 };
 
 use jiff::Timestamp;
-use kube::{Api, Resource, ResourceExt, api::ListParams, core::DeserializeGuard};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Api, Resource, ResourceExt, api::ListParams, core::DeserializeGuard, runtime::reflector::Store};
 
 use self::{
     connection::{Connection, Standing},
@@ -23,7 +24,8 @@ use self::{
 use super::world::{Hint, Identity, World};
 use crate::{
     api::{
-        CLAIM_REPOSITORY, PullThroughCacheRule, Registry, ReplicationConfig, Repository, RepositoryCreationTemplate,
+        CLAIM_REPOSITORY, PullSecret, PullThroughCacheRule, Registry, ReplicationConfig, Repository,
+        RepositoryCreationTemplate,
         names::RepositoryName,
         registry::{ClaimStatus, EventsStatus, RegistryStatus},
         status::CommonStatus,
@@ -442,37 +444,47 @@ async fn refresh(registry: &Registry, look: Look, references: &References) -> Re
 
 /// Objects that refer to the Registry, from the apiserver itself: the watch may not have a new one yet.
 async fn referrers(registry: &Registry, world: &World) -> Result<Vec<String>> {
+    let name = registry.name_any();
+    let has_replica = |repository: &Repository| repository.spec.registry_ref.name != name && repository.is_in(&name);
+    let pulls = |secret: &PullSecret| secret.spec.registry_refs.iter().any(|of| of.name == name);
     let mut found = referring::<Repository>(registry, world).await?;
-    found.extend(replicas(registry, world).await?);
+    found.extend(listing(&world.repositories, has_replica, world).await?);
     found.extend(referring::<PullThroughCacheRule>(registry, world).await?);
     found.extend(referring::<RepositoryCreationTemplate>(registry, world).await?);
     found.extend(referring::<ReplicationConfig>(registry, world).await?);
+    found.extend(listing(&world.pull_secrets, pulls, world).await?);
     Ok(found)
 }
 
-/// Repositories that have a replica in the Registry, in words. No selector finds them: the apiserver is asked for all, and only
-/// where the watch shows none.
-async fn replicas(registry: &Registry, world: &World) -> Result<Vec<String>> {
-    let name = registry.name_any();
-    let is_replica = |repository: &Repository| repository.spec.registry_ref.name != name && repository.is_in(&name);
-    let told = |repository: &Repository| {
-        let namespace = repository.namespace().unwrap_or_default();
-        format!("Repository {namespace}/{}", repository.name_any())
+/// The objects of a kind that have the Registry in a list, in words. No selector finds them: the apiserver is asked for all, and
+/// only where the watch shows none.
+async fn listing<K>(
+    watched: &Store<DeserializeGuard<K>>,
+    refers: impl Fn(&K) -> bool,
+    world: &World,
+) -> Result<Vec<String>>
+where
+    K: Managed,
+{
+    let told = |objects: &mut dyn Iterator<Item = &K>| -> Vec<String> {
+        objects
+            .filter(|object| refers(object))
+            .map(|object| in_words::<K>(object.meta()))
+            .collect()
     };
-    let state = world.repositories.state();
-    let seen = state.iter().filter_map(|guard| guard.0.as_ref().ok());
-    let seen: Vec<String> = seen.filter(|repository| is_replica(repository)).map(told).collect();
+    let state = watched.state();
+    let seen = told(&mut state.iter().filter_map(|guard| guard.0.as_ref().ok()));
     if !seen.is_empty() {
         return Ok(seen);
     }
-    let all = Api::<DeserializeGuard<Repository>>::all(world.client.clone())
-        .list(&ListParams::default())
-        .await
-        .map_err(Error::kube(
-            "list the Repositories that may have a replica in the Registry",
-        ))?;
-    let all = all.items.iter().filter_map(|guard| guard.0.as_ref().ok());
-    Ok(all.filter(|repository| is_replica(repository)).map(told).collect())
+    let all = Api::<DeserializeGuard<K>>::all(world.client.clone());
+    let all = match all.list(&ListParams::default()).await {
+        Ok(all) => all.items,
+        // The definition of this kind is not installed.
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Vec::new()),
+        Err(error) => return Err(Error::kube("list the objects that may refer to the Registry")(error)),
+    };
+    Ok(told(&mut all.iter().filter_map(|guard| guard.0.as_ref().ok())))
 }
 
 /// The objects of a kind that refer to the Registry, in words.
@@ -488,11 +500,16 @@ where
         Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Vec::new()),
         Err(error) => return Err(Error::kube("list the objects that refer to the Registry")(error)),
     };
-    let name = |object: &kube::api::PartialObjectMeta<K>| match object.namespace() {
-        Some(namespace) => format!("{} {namespace}/{}", K::KIND, object.name_any()),
-        None => format!("{} {}", K::KIND, object.name_any()),
-    };
-    Ok(found.items.iter().map(name).collect())
+    Ok(found.items.iter().map(|object| in_words::<K>(object.meta())).collect())
+}
+
+/// An object as a message names it.
+fn in_words<K: Managed>(meta: &ObjectMeta) -> String {
+    let name = meta.name.as_deref().unwrap_or_default();
+    match &meta.namespace {
+        Some(namespace) => format!("{} {namespace}/{name}", K::KIND),
+        None => format!("{} {name}", K::KIND),
+    }
 }
 
 pub(crate) fn claim_name() -> Result<RepositoryName> {

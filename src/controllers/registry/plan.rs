@@ -169,7 +169,7 @@ fn decide(registry: &Registry, me: &Identity, seen: &Seen) -> Plan<Step> {
     Plan::verdict(Verdict::blocked(Reason::ManagedElsewhere, message))
 }
 
-/// A Registry waits for the objects that refer to it. Its claim stays in ECR: another cluster must not take the registry
+/// A Registry waits for the objects that refer to it: what they have in AWS would be nobody's to keep, and tokens would run out. Its claim stays in ECR: another cluster must not take the registry
 /// for unmanaged because an object was deleted here.
 fn removal(registry: &Registry, seen: &Seen) -> Plan<Step> {
     if let Some(first) = seen.referrers.first() {
@@ -177,7 +177,8 @@ fn removal(registry: &Registry, seen: &Seen) -> Plan<Step> {
             1 => String::new(),
             n => format!(" and {} more", n - 1),
         };
-        let message = format!("{first}{more} still refers to this Registry; delete it first");
+        let message =
+            format!("{first}{more} still refers to this Registry; delete it first, or take the reference out of it");
         return Plan::verdict(Verdict::Waiting {
             reason: Reason::Conflict,
             message,

@@ -1,13 +1,13 @@
 //! What is not ours is neither written nor deleted, and what is ours is put back. Promises 2 and 3.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use bed::eventually;
 use serde_json::{Value, json};
 
 use super::hall;
-use crate::support::{LIMIT, OWNER, message, run};
+use crate::support::{LIMIT, OWNER, Scene, message, run};
 
-fn foreign(scene: &crate::support::Scene, name: &str) -> Value {
+fn foreign(scene: &Scene, name: &str) -> Value {
     json!({ "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
         "metadata": { "name": name, "namespace": scene.name }, "stringData": { "key": "theirs" } })
 }
@@ -160,6 +160,57 @@ fn the_secret_goes_with_its_object() -> Result<()> {
         hall::delete(&scene, "pull").await?;
         hall::no_secret(&scene, "ecr").await
     })
+}
+
+#[test]
+fn a_registry_waits_for_the_pull_secrets_that_name_it() -> Result<()> {
+    run(async |stage| {
+        let scene = hall::scene(stage, "pull-waits").await?;
+        let far = hall::scene(stage, "pull-waits-far").await?;
+        let refs = |names: &[&str]| {
+            let refs: Vec<Value> = names.iter().map(|name| json!({ "name": name })).collect();
+            json!({ "registryRefs": refs })
+        };
+        hall::settled(&scene, "pull", refs(&[&scene.name, &far.name])).await?;
+        let before = hall::secret(&scene, "pull").await?;
+        ensure!(hall::entries(&before)?.len() == 2, "an entry for each");
+        for name in [&scene.name, &far.name] {
+            let delete = ["delete", "registry.ecr-operator.dev", name, "--wait=false"];
+            scene.cluster.kubectl(&delete).await?.checked()?;
+            let registry = scene.reason("registry", name, "Conflict").await?;
+            ensure!(
+                message(&registry).contains("PullSecret pull-waits/pull still refers to this Registry"),
+                "{}",
+                message(&registry)
+            );
+        }
+        // Until then, nodes pull.
+        hall::look_now(&scene, "pull").await?;
+        ensure!(hall::secret(&scene, "pull").await? == before);
+
+        // One of several is let go by an edit, and the last with the object.
+        hall::settled(&scene, "pull", refs(&[&scene.name])).await?;
+        registry_gone(&far).await?;
+        scene.get("registry", &scene.name).await?;
+        hall::entry(&scene, "pull").await?;
+        hall::delete(&scene, "pull").await?;
+        registry_gone(&scene).await
+    })
+}
+
+/// Asks the Registry to look now, and waits until it is gone.
+async fn registry_gone(scene: &Scene) -> Result<()> {
+    let annotation = "ecr-operator.dev/reconcile=now";
+    let annotate = ["annotate", "registry.ecr-operator.dev", &scene.name, annotation];
+    scene.cluster.kubectl(&annotate).await?.checked()?;
+    eventually(LIMIT, "the Registry to go", async || {
+        match scene.get("registry", &scene.name).await {
+            Ok(registry) => Err(anyhow!("{}", registry["status"])),
+            Err(error) if format!("{error:#}").contains("NotFound") => Ok(()),
+            Err(error) => Err(error),
+        }
+    })
+    .await
 }
 
 #[test]
