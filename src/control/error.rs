@@ -62,6 +62,15 @@ impl Error {
         }
     }
 
+    /// Somebody changed the object since it was read.
+    pub(crate) fn changed(doing: &'static str) -> Self {
+        let status = kube::core::Status::failure("it was changed meanwhile", "Conflict").with_code(409);
+        Self::Kube {
+            doing,
+            source: Box::new(kube::Error::Api(Box::new(status))),
+        }
+    }
+
     /// The reason it becomes in the `Ready` condition, and the label in metrics.
     pub(crate) const fn reason(&self) -> Reason {
         match self {

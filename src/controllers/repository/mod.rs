@@ -18,7 +18,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use kube::ResourceExt;
+use kube::{Api, ResourceExt};
 
 use self::{
     place::Place,
@@ -38,7 +38,7 @@ use crate::{
     },
     control::{
         context::Context,
-        error::Result,
+        error::{Error, Result},
         events::cut,
         managed::{Look, Managed, Told},
         plan::{Goal, Plan, Verdict},
@@ -51,6 +51,7 @@ pub(crate) struct References {
     pub main: Place,
     /// By the name of the Registry.
     pub replicas: BTreeMap<String, Result<Place, Failure>>,
+    objects: Api<Repository>,
 }
 
 impl Managed for Repository {
@@ -105,7 +106,12 @@ impl Managed for Repository {
             let place = place.map(|place| Place { keeps_in_use, ..place });
             replicas.insert(registry, place.map_err(|error| Failure::from(&error)));
         }
-        Ok(References { main, replicas })
+        let objects = Api::namespaced(ctx.client.clone(), &self.namespace().unwrap_or_default());
+        Ok(References {
+            main,
+            replicas,
+            objects,
+        })
     }
 
     async fn observe(&self, goal: Goal, how: Look, references: &References) -> Result<Observed> {
@@ -126,6 +132,13 @@ impl Managed for Repository {
 
     async fn apply(&self, step: &Step, references: &References, mut seen: Observed) -> Result<Observed> {
         if let Step::In { registry, step } = step {
+            if seen
+                .replica(registry)
+                .is_some_and(|replica| replica.goal == Goal::Absent)
+            {
+                // The repository itself may have taken its time to go, and so may other replicas.
+                references.is_still(self).await?;
+            }
             replicas::apply(registry, step, references, &mut seen).await;
             return Ok(seen);
         }
@@ -285,6 +298,27 @@ impl Managed for Repository {
                 let names = HashSet::from([name.clone()]);
                 ctx.world.hint(Hint::Names(registry.clone(), names));
             }
+        }
+    }
+}
+
+impl References {
+    /// Fails if the object asks for something else by now: it is looked at afresh then.
+    async fn is_still(&self, object: &Repository) -> Result<()> {
+        let fresh = self.objects.get(&object.name_any()).await;
+        let fresh = fresh.map_err(Error::kube("read the object"))?;
+        let says = |object: &Repository| {
+            let meta = &object.metadata;
+            (
+                meta.uid.clone(),
+                meta.deletion_timestamp.clone(),
+                meta.annotations.clone(),
+                object.spec.clone(),
+            )
+        };
+        match says(&fresh) == says(object) {
+            true => Ok(()),
+            false => Err(Error::changed("read the object as it was")),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Promise 3 for replicas: what is given up elsewhere is given up by what is seen there.
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use bed::{Fault, eventually};
+use bed::{Effect, Fault, eventually};
 use serde_json::{Value, json};
 
 use super::{open, says, told, with};
@@ -142,6 +142,45 @@ fn an_image_keeps_the_repository_where_it_is_and_nothing_goes_elsewhere_before_t
         annotate(&scene, "ecr-operator.dev/reconcile=2").await?;
         scene.gone("web").await?;
         ensure!(!far.exists(repository).await?);
+        Ok(())
+    })
+}
+
+/// The policy is changed while the repository itself is given up: the replica is decided on after that.
+#[test]
+fn a_policy_that_is_changed_while_the_repository_goes_holds_for_its_replica() -> Result<()> {
+    run(async |stage| {
+        let (scene, far) = open(stage, "repls-late").await?;
+        let given_up = async |name: &str, slow: &str, before: &str, after: &str| {
+            let repository = format!("repls-late/{name}");
+            let mut manifest = scene.repository(name, with(&[&far.name], json!({ "deletionPolicy": before })));
+            manifest["metadata"]["annotations"] = json!({ "ecr-operator.dev/delete-images-of": repository });
+            scene.apply(&manifest).await?;
+            scene.reason("repository", name, "Settled").await?;
+            for at in [&scene, &far] {
+                let push = stage.aws.push_image(&at.account, REGION, &repository, "v1", b"content");
+                push.await?;
+            }
+            let hold = Fault::new(slow, Effect::Hold).registry(&scene.account, REGION).times(1);
+            let hold = stage.aws.inject(&hold).await?;
+            scene.delete(name).await?;
+            stage.aws.held(&hold, LIMIT).await?;
+            manifest["spec"]["deletionPolicy"] = json!(after);
+            scene.apply(&manifest).await?;
+            stage.aws.release(&hold).await?;
+            scene.gone(name).await
+        };
+
+        scene.expect_deletion("repls-late/kept");
+        given_up("kept", "DeleteRepository", "DeleteWithImages", "Retain").await?;
+        ensure!(!scene.exists("repls-late/kept").await?, "it was on its way");
+        stays(&far, "repls-late/kept").await?;
+        ensure!(!far.operators_calls().await?.contains_key("DeleteRepository"));
+
+        far.expect_deletion("repls-late/freed");
+        given_up("freed", "UntagResource", "Retain", "DeleteWithImages").await?;
+        stays(&scene, "repls-late/freed").await?;
+        ensure!(!far.exists("repls-late/freed").await?);
         Ok(())
     })
 }
