@@ -98,6 +98,8 @@ struct State {
     news: bool,
     /// What all reports say is used of this registry.
     surveyed: Option<Surveyed>,
+    /// Why they could not be read the last time.
+    unread: Option<String>,
     /// What the destinations of replicated deletions use is kept here, too; or why that is not so.
     covered: BTreeMap<RegistryKey, Option<String>>,
     /// For a plan, which keeps nothing.
@@ -196,11 +198,23 @@ impl InUse {
     /// Notes what is used of this registry; true if that is new.
     pub(super) fn was_surveyed(&self, surveyed: Surveyed) -> bool {
         self.with(|state| {
-            let is_new = state
-                .surveyed
-                .as_ref()
-                .is_none_or(|before| !before.says_the_same(&surveyed));
+            let before = state.surveyed.as_ref();
+            let is_new = before.is_none_or(|before| !before.says_the_same(&surveyed));
             state.surveyed = Some(surveyed);
+            // What could not be read a moment ago is news in any case.
+            state.unread.take().is_some() || is_new
+        })
+    }
+
+    pub(super) fn unread(&self) -> Option<String> {
+        self.with(|state| state.unread.clone())
+    }
+
+    /// Notes why the reports of this registry cannot be read; true if that is new.
+    pub(super) fn could_not_survey(&self, why: String) -> bool {
+        self.with(|state| {
+            let is_new = state.unread.as_ref() != Some(&why);
+            state.unread = Some(why);
             is_new
         })
     }

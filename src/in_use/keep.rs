@@ -113,6 +113,9 @@ impl Keeper {
                 tracing::warn!(registry = name, %error, "it is not known which images are in use");
                 let why = format!("which images are in use is not known: {error}");
                 in_use.is_blind(&asked, &why);
+                if in_use.could_not_survey(unreadable(&error)) {
+                    replicas::tell_sources(world, connection);
+                }
                 let blind = destinations.into_iter().map(|key| (key, Some(why.clone())));
                 in_use.covering(blind.collect());
                 Self::show(ctx, name, connection, None, status);
@@ -151,24 +154,36 @@ impl Keeper {
     ) -> Duration {
         let interval = world.in_use.interval;
         let key = (connection.registry_id.clone(), connection.region().clone());
-        let is_open = connection.standing() == Some(Standing::Observing);
+        let is_open = matches!(
+            connection.standing(),
+            Some(Standing::Observing | Standing::ManagedElsewhere(_))
+        );
         if !is_open || !replicas::is_destination(world, &key) {
             return interval;
         }
+        let in_use = &connection.in_use;
         if connection.inventory.get(reports).is_none() {
             tracing::debug!("no cluster reports what it uses of a destination");
+            let why = "no cluster reports there which images it uses; whoever manages it has them reported once a Repository there asks \
+                       for protection, by deletionPolicy: DeleteWithImages or a lifecycle policy with protectInUse";
+            if in_use.could_not_survey(why.to_owned()) {
+                replicas::tell_sources(world, connection);
+            }
             return interval;
         }
         let status = registry.status.as_ref().and_then(|status| status.in_use.as_ref());
         match self.survey(world, connection, reports, registry, status).await {
             Ok(survey) => {
-                if connection.in_use.was_surveyed(Surveyed::of(&survey)) {
+                if in_use.was_surveyed(Surveyed::of(&survey)) {
                     replicas::tell_sources(world, connection);
                 }
                 interval
             }
             Err(error) => {
                 tracing::warn!(%error, "it is not known which images of a destination are in use");
+                if in_use.could_not_survey(unreadable(&error)) {
+                    replicas::tell_sources(world, connection);
+                }
                 again(&error, interval)
             }
         }
@@ -385,6 +400,10 @@ impl Keeper {
             });
         }
     }
+}
+
+fn unreadable(error: &AwsError) -> String {
+    format!("its reports could not be read: {error}")
 }
 
 /// How soon to try again after an error: what is denied is not granted within seconds.

@@ -142,7 +142,8 @@ pub(super) fn look(world: &World, key: &RegistryKey) -> Result<Surveyed, String>
     let connection = world
         .connection(&name)
         .ok_or_else(|| format!("Registry {name} has not been looked at yet"))?;
-    if let None | Some(Standing::NotReady(_) | Standing::ManagedElsewhere(_)) = connection.standing() {
+    // Its reports can be read whoever manages it.
+    if let None | Some(Standing::NotReady(_)) = connection.standing() {
         return Err(format!("Registry {name} is not ready"));
     }
     let good_for: Duration = world.in_use.interval * GOOD_FOR;
@@ -150,7 +151,8 @@ pub(super) fn look(world: &World, key: &RegistryKey) -> Result<Surveyed, String>
     seen.filter(|seen| seen.at.elapsed() < good_for).ok_or_else(|| {
         // Nobody else may have asked there yet.
         connection.in_use.keep.notify_one();
-        format!("the reports of Registry {name} have not been read yet")
+        let unread = connection.in_use.unread();
+        unread.unwrap_or_else(|| format!("the reports of Registry {name} have not been read yet"))
     })
 }
 

@@ -1,6 +1,7 @@
 //! Images in use are reported, keep a tag while they are, and lose it without being lost.
 
 mod across;
+mod elsewhere;
 mod hall;
 mod replica;
 
@@ -11,6 +12,7 @@ use aws_sdk_ecr::types::ImageTagMutability;
 use bed::{Effect, Fault, eventually, throughout};
 use serde_json::json;
 
+pub(crate) use self::hall::observer;
 use self::hall::{Hall, INTERVAL, LIMIT, in_use};
 use crate::{
     ledger::PARKING,

@@ -3,6 +3,7 @@
 mod admission;
 mod backfill;
 mod drills;
+pub(crate) mod elsewhere;
 pub(crate) mod wire;
 
 use std::{collections::BTreeSet, time::Duration};

@@ -25,7 +25,7 @@ use crate::{
         reason::Reason,
     },
     controllers::{
-        registry::connection::Connection,
+        registry::connection::{Connection, Standing},
         world::{Identity, Labels, World},
     },
 };
@@ -65,6 +65,12 @@ impl Place {
             cleanup: None,
             keeps_in_use: false,
         })
+    }
+
+    /// Whether the Registry is only looked at.
+    pub(super) fn is_observed(&self) -> bool {
+        let standing = self.connection.as_ref().and_then(|connection| connection.standing());
+        standing == Some(Standing::Observing)
     }
 
     /// The account of the Registry, `None` where that does not exist.

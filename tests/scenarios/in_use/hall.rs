@@ -89,45 +89,19 @@ impl Hall {
         Ok(part)
     }
 
-    /// There is no controller manager that would make it.
     async fn can_run_pods(&self, namespace: &str) -> Result<()> {
-        let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount",
-            "metadata": { "name": "default", "namespace": namespace } });
-        self.apply(&account).await
+        can_run_pods(self.cluster, namespace).await
     }
 
     async fn apply(&self, manifest: &Value) -> Result<()> {
-        let applied = self
-            .cluster
-            .kubectl_with_input(&["apply", "-f", "-"], &manifest.to_string())
-            .await?;
-        applied.checked().map(drop)
+        apply(self.cluster, manifest).await
     }
 
     /// A Registry here that only observes that of a part, with the rights that the guide gives for that.
     pub(super) async fn observe(&self, part: &Part) -> Result<()> {
         let scene = &part.scene;
-        let looks = bed::rights(&scene.account, REGION, OWNER, &["read"])?;
-        let mut statements = looks["Statement"].as_array().cloned().context("no statements")?;
-        let guide = std::fs::read_to_string(bed::root().join("docs/guides/iam.md"))?;
-        let reports = guide
-            .split("```json\n")
-            .filter_map(|rest| rest.split("```").next())
-            .find(|block| block.contains("\"Report\""));
-        let reports = reports
-            .context("no rights to report")?
-            .replace("111122223333", &scene.account);
-        let policy: Value = serde_json::from_str(&reports)?;
-        statements.extend(policy["Statement"].as_array().cloned().unwrap_or_default());
-        let trust = json!({ "Version": "2012-10-17", "Statement": [{
-            "Effect": "Allow", "Principal": { "AWS": "100000000000" }, "Action": "sts:AssumeRole" }]});
-        let policy = Policy::Document(json!({ "Version": "2012-10-17", "Statement": statements }));
-        self.stage
-            .aws
-            .role(&scene.account, "ecr-operator-observer", policy, trust)
-            .await?;
+        let role = observer(scene).await?;
         let mut spec = scene.registry_spec();
-        let role = format!("arn:aws:iam::{}:role/ecr-operator-observer", scene.account);
         merge(
             &mut spec,
             json!({ "mode": "Observe", "assumeRole": { "roleArn": role } }),
@@ -144,7 +118,45 @@ impl Hall {
     }
 }
 
-fn pod(namespace: &str, name: &str, image: &str) -> Value {
+/// A role in the account of a scene with the rights that the guide gives for observing and reporting; gives its ARN.
+pub(crate) async fn observer(scene: &Scene) -> Result<String> {
+    let looks = bed::rights(&scene.account, REGION, OWNER, &["read"])?;
+    let mut statements = looks["Statement"].as_array().cloned().context("no statements")?;
+    let guide = std::fs::read_to_string(bed::root().join("docs/guides/iam.md"))?;
+    let reports = guide
+        .split("```json\n")
+        .filter_map(|rest| rest.split("```").next())
+        .find(|block| block.contains("\"Report\""));
+    let reports = reports
+        .context("no rights to report")?
+        .replace("111122223333", &scene.account);
+    let policy: Value = serde_json::from_str(&reports)?;
+    statements.extend(policy["Statement"].as_array().cloned().unwrap_or_default());
+    let trust = json!({ "Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow", "Principal": { "AWS": "100000000000" }, "Action": "sts:AssumeRole" }]});
+    let policy = Policy::Document(json!({ "Version": "2012-10-17", "Statement": statements }));
+    scene
+        .stage
+        .aws
+        .role(&scene.account, "ecr-operator-observer", policy, trust)
+        .await?;
+    Ok(format!("arn:aws:iam::{}:role/ecr-operator-observer", scene.account))
+}
+
+/// Lets pods be made: there is no controller manager that would make the ServiceAccount.
+pub(super) async fn can_run_pods(cluster: &Cluster, namespace: &str) -> Result<()> {
+    let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount",
+        "metadata": { "name": "default", "namespace": namespace } });
+    apply(cluster, &account).await
+}
+
+async fn apply(cluster: &Cluster, manifest: &Value) -> Result<()> {
+    let manifest = manifest.to_string();
+    let applied = cluster.kubectl_with_input(&["apply", "-f", "-"], &manifest);
+    applied.await?.checked().map(drop)
+}
+
+pub(super) fn pod(namespace: &str, name: &str, image: &str) -> Value {
     json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name, "namespace": namespace },
         "spec": { "automountServiceAccountToken": false, "containers": [{ "name": "app", "image": image }] } })
 }

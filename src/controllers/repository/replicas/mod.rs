@@ -46,6 +46,7 @@ async fn look_at(replica: &mut Replica, how: Look, may_write: bool, references: 
         }
     };
     replica.account = place.registry_id().cloned();
+    replica.only_observed = may_write && place.is_observed();
     let look = place::observe(&replica.object, replica.goal, how, may_write, place);
     replica.outlook = match tokio::time::timeout(PATIENCE, look).await {
         Ok(Ok(seen)) => Outlook::Seen(seen),

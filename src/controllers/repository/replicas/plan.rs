@@ -53,6 +53,8 @@ pub(crate) struct Replica {
     pub outlook: Outlook,
     /// The step that was to be taken last was taken.
     pub acted: bool,
+    /// Nothing is written there, though the repository itself is managed.
+    pub only_observed: bool,
 }
 
 /// What is known of a replica.
@@ -346,6 +348,7 @@ impl Replica {
             account: None,
             outlook,
             acted: false,
+            only_observed: false,
         }
     }
 
@@ -358,6 +361,15 @@ impl Replica {
                 // The object itself is not suspended.
                 if let Verdict::Suspended { message } = plan.verdict {
                     plan.verdict = Verdict::blocked(Reason::Suspended, message);
+                }
+                if let (true, Verdict::Observed { differences }) = (self.only_observed, &plan.verdict)
+                    && !differences.is_empty()
+                {
+                    let message = format!(
+                        "Registry {} is in mode Observe, so that nothing is written there: {}",
+                        self.registry, plan.verdict
+                    );
+                    plan.verdict = Verdict::blocked(Reason::Observed, message);
                 }
                 plan
             }

@@ -302,6 +302,29 @@ fn an_object_that_only_observes_tells_what_differs_elsewhere() {
 }
 
 #[test]
+fn a_replica_where_nothing_may_be_written_says_so_and_what_differs() {
+    let object = object(json!({ "replicaRegistryRefs": [{ "name": "far" }] }));
+    let Seen::Open(mut there) = open(&object, None) else {
+        unreachable!()
+    };
+    there.manage = false;
+    let mut seen = seen(
+        &object,
+        open(&object, Some(ours())),
+        vec![("far", Outlook::Seen(Seen::Open(there)))],
+    );
+    seen.replicas[0].only_observed = true;
+    let plan = decide(&object, Goal::Present, &seen);
+    assert_eq!(lines(&plan).len(), 0);
+    let words =
+        "Registry far is in mode Observe, so that nothing is written there: differs: create repository team-a/web";
+    let message = format!("replica in Registry far: {words}");
+    assert_eq!(plan.verdict, Verdict::blocked(Reason::Observed, message));
+    let status = &told(object.replicas(), &seen.replicas)[0];
+    assert_eq!((status.ready, status.message.as_str()), (false, words));
+}
+
+#[test]
 fn a_new_replica_is_no_drift_and_a_changed_one_is() {
     let mut object = kept(json!({ "scanOnPush": true }), &["far"]);
     let hash = sight(&object, None).desired.hash();
