@@ -6,9 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 use kube::runtime::reflector::ObjectRef;
 
 use super::{
-    report::Report,
+    report::{Report, tag_in},
     shared::{Collected, repository},
-    usage,
+    usage::{self, RegistryKey},
 };
 use crate::{
     api::names::{RepositoryName, Tag},
@@ -62,8 +62,8 @@ struct Publisher<'a> {
 }
 
 impl Publisher<'_> {
-    /// Publishes if there is something new; gives how soon to look again. `own`: the tag of this cluster's report, once it
-    /// was looked for.
+    /// Publishes if there is something new; gives how soon to look again. `own`: what this cluster is called in its report, once
+    /// that was looked for.
     async fn publish(&self, collected: &Collected, own: &mut Option<Tag>) -> Duration {
         let in_use = &self.connection.in_use;
         let interval = self.world.in_use.interval;
@@ -76,10 +76,10 @@ impl Publisher<'_> {
             in_use.reported(None);
             return interval;
         }
-        let tag = match own {
-            Some(tag) => tag.clone(),
+        let cluster = match own {
+            Some(cluster) => cluster.clone(),
             None => match self.read_own().await {
-                Ok(tag) => own.insert(tag).clone(),
+                Ok(cluster) => own.insert(cluster).clone(),
                 Err(why) => return self.failed(why),
             },
         };
@@ -88,13 +88,14 @@ impl Publisher<'_> {
             // Taken for the whole, it would let go of what is missing in it.
             return self.failed("not all that this cluster uses could be listed, see the log".into());
         }
-        let report = self.compose(&tag, collected);
+        let report = self.compose(&cluster, collected);
         let is_known = last
             .is_some_and(|last| last.says_the_same(&report) && report.published.duration_since(last.published) < DAILY);
         if is_known {
             return interval;
         }
         let put = async {
+            let tag = self.tag()?;
             let text = report.encode().map_err(|error| error.to_string())?;
             let ecr = &self.connection.ecr;
             let put = ecr.put_manifest_of_nothing(self.reports, &text, &tag).await;
@@ -119,25 +120,34 @@ impl Publisher<'_> {
     /// Reads this cluster's report: what has not changed since need not be published again.
     async fn read_own(&self) -> Result<Tag, String> {
         let cluster = &self.world.identity.cluster;
-        let tag: Tag = cluster
+        let cluster: Tag = cluster
             .parse()
             .map_err(|error| format!("the UID of the cluster: {error}"))?;
-        let stored = self.connection.ecr.report(self.reports, &tag).await;
+        let stored = self.connection.ecr.report(self.reports, &self.tag()?).await;
         if let Some(manifest) = stored.map_err(|error| error.to_string())? {
-            match Report::decode(&tag, &manifest) {
+            match Report::decode(&cluster, &manifest) {
                 Ok(report) => self.connection.in_use.reported(Some(report)),
                 Err(error) => {
                     tracing::warn!(registry = self.registry, %error, "this cluster's report is replaced");
                 }
             }
         }
-        Ok(tag)
+        Ok(cluster)
     }
 
-    fn compose(&self, tag: &Tag, collected: &Collected) -> Report {
+    /// The tag of this cluster's report.
+    fn tag(&self) -> Result<Tag, String> {
+        let tag = tag_in(&self.world.identity.cluster, &self.registry_key());
+        tag.parse().map_err(|error| format!("the tag of the report: {error}"))
+    }
+
+    fn registry_key(&self) -> RegistryKey {
+        (self.connection.registry_id.clone(), self.connection.region().clone())
+    }
+
+    fn compose(&self, cluster: &Tag, collected: &Collected) -> Report {
         let in_use = &self.connection.in_use;
-        let key = (self.connection.registry_id.clone(), self.connection.region().clone());
-        let mut usage = collected.collection.of(&key);
+        let mut usage = collected.collection.of(&self.registry_key());
         usage::unite(&mut usage, &in_use.announced());
         usage::unite(&mut usage, &in_use.expected());
         if !collected.complete
@@ -146,7 +156,7 @@ impl Publisher<'_> {
             usage::unite(&mut usage, &last.usage);
         }
         Report {
-            cluster: tag.clone(),
+            cluster: cluster.clone(),
             owner: self.world.identity.owner.to_string(),
             published: Timestamp::now(),
             usage,

@@ -9,8 +9,8 @@ use serde::{
     de::{Error as _, MapAccess, Visitor},
 };
 
-use super::usage::{Usage, Uses};
-use crate::api::names::{Digest, RepositoryName, Tag};
+use super::usage::{RegistryKey, Usage, Uses};
+use crate::api::names::{AccountId, Digest, Region, RepositoryName, Tag};
 
 /// What says that a manifest is a report.
 pub(crate) const ARTIFACT_TYPE: &str = "application/vnd.ecr-operator.in-use.v1+json";
@@ -37,7 +37,7 @@ const KEY_REPOSITORY: &str = "dev.ecr-operator.in-use.repository/";
 /// What a cluster said that it uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Report {
-    /// The UID of its `kube-system`, or what stands for it elsewhere. The tag of the report, too.
+    /// The UID of its `kube-system`, or what stands for it elsewhere. The tag of the report begins with it, or is it.
     pub cluster: Tag,
     /// The `ownerId` of its installation.
     pub owner: String,
@@ -141,6 +141,25 @@ pub(crate) fn manifest_of_nothing(
     })
 }
 
+/// The tag of a cluster's report in a registry. It names the registry, too: replication carries reports over with their tags, and
+/// what a cluster uses of the source must not take the place of what it uses of the destination.
+pub(crate) fn tag_in(cluster: &str, (account, region): &RegistryKey) -> String {
+    format!("{cluster}.{account}.{region}")
+}
+
+/// Whose report has the tag in a registry; `None` where it is about another registry.
+pub(crate) fn cluster_of(tag: &Tag, registry: &RegistryKey) -> Option<Tag> {
+    let mut parts = tag.as_str().rsplitn(3, '.');
+    let named = (parts.next(), parts.next(), parts.next());
+    if let (Some(region), Some(account), Some(cluster)) = named
+        && let (Ok(region), Ok(account)) = (region.parse::<Region>(), account.parse::<AccountId>())
+    {
+        let is_here = (&account, &region) == (&registry.0, &registry.1);
+        return cluster.parse().ok().filter(|_| is_here);
+    }
+    Some(tag.clone())
+}
+
 impl Report {
     /// The manifest; the same report is the same text.
     pub(crate) fn encode(&self) -> Result<String, ReportError> {
@@ -163,8 +182,8 @@ impl Report {
         }
     }
 
-    /// Reads a manifest that has the tag `tag`. All of it, or nothing: on a part, an image in use would seem unused.
-    pub(crate) fn decode(tag: &Tag, manifest: &[u8]) -> Result<Self, ReportError> {
+    /// Reads a manifest whose tag is that of a cluster. All of it, or nothing: on a part, an image in use would seem unused.
+    pub(crate) fn decode(of: &Tag, manifest: &[u8]) -> Result<Self, ReportError> {
         if manifest.len() > LARGEST {
             return Err(ReportError::TooLarge(manifest.len()));
         }
@@ -186,7 +205,7 @@ impl Report {
             return Err(ReportError::Version(version.chars().take(40).collect()));
         }
         let cluster: Tag = take(KEY_CLUSTER)?.parse().map_err(|error| wrong(KEY_CLUSTER, error))?;
-        if cluster != *tag {
+        if cluster != *of {
             return Err(ReportError::OtherTag(cluster.to_string()));
         }
         let owner = take(KEY_OWNER)?;

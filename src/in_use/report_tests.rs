@@ -145,3 +145,17 @@ fn what_ecr_would_not_take_is_neither_written_nor_read() {
         Err(ReportError::TooLarge(_))
     ));
 }
+
+#[test]
+fn a_report_is_about_the_registry_that_its_tag_names_and_one_that_names_none_is_about_where_it_is() {
+    let key = |account: &str, region: &str| -> RegistryKey { (account.parse().unwrap(), region.parse().unwrap()) };
+    let here = key("111122223333", "eu-west-1");
+    let of = |tag: &str| cluster_of(&tag.parse().unwrap(), &here).map(|cluster| cluster.to_string());
+    for cluster in ["9f1c2b1e-0000-4000-8000-000000000000", "ecs.prod", "ecs"] {
+        assert_eq!(of(&tag_in(cluster, &here)).as_deref(), Some(cluster));
+        for other in [key("444455556666", "eu-west-1"), key("111122223333", "us-east-1")] {
+            assert_eq!(of(&tag_in(cluster, &other)), None, "replication has brought it");
+        }
+        assert_eq!(of(cluster).as_deref(), Some(cluster));
+    }
+}

@@ -7,7 +7,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::collect::Collection;
+use super::{collect::Collection, report::tag_in};
 use crate::{
     api::{
         IN_USE_REPOSITORY,
@@ -134,7 +134,8 @@ impl World {
         };
         let in_use = &connection.in_use;
         if repository().as_ref() == Some(name) {
-            if tag != Some(self.identity.cluster.as_str()) {
+            let key = (connection.registry_id.clone(), connection.region().clone());
+            if tag != Some(tag_in(&self.identity.cluster, &key).as_str()) {
                 in_use.news();
             }
             return false;

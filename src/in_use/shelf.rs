@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::time::Instant;
 
-use super::{protect::Reading, report::Report};
+use super::{
+    protect::Reading,
+    report::{Report, cluster_of},
+    usage::RegistryKey,
+};
 use crate::{
     api::names::{Digest, RepositoryName, Tag},
     aws::{
@@ -20,7 +24,7 @@ use crate::{
 /// The reports as they were last read.
 #[derive(Debug, Default)]
 pub(super) struct Shelf {
-    /// With the digest that was read; none where it went meanwhile, so that it is read again should it come back.
+    /// By cluster, with the digest that was read; none where it went meanwhile, so that it is read again should it come back.
     readings: BTreeMap<Tag, (Option<Digest>, Reading)>,
     read: Option<Instant>,
     cleans_up: bool,
@@ -85,7 +89,8 @@ impl Shelf {
         connection: &Connection,
         reports: &RepositoryName,
     ) -> Result<(), AwsError> {
-        let there = tags_of(&connection.ecr, reports).await?;
+        let registry = (connection.registry_id.clone(), connection.region().clone());
+        let there = reports_of(&connection.ecr, reports, &registry).await?;
         let own = world.identity.cluster.as_str();
         if connection.in_use.report().is_some() && !there.keys().any(|tag| tag.as_str() == own) {
             // Somebody has deleted it.
@@ -124,16 +129,25 @@ impl Shelf {
     }
 }
 
-/// The reports that are there, by their tags.
-pub(super) async fn tags_of(ecr: &Ecr, reports: &RepositoryName) -> Result<BTreeMap<Tag, Digest>, AwsError> {
-    let mut there = BTreeMap::new();
+/// The reports about a registry that are there, by cluster.
+pub(super) async fn reports_of(
+    ecr: &Ecr,
+    reports: &RepositoryName,
+    registry: &RegistryKey,
+) -> Result<BTreeMap<Tag, Digest>, AwsError> {
+    let mut there: BTreeMap<Tag, Digest> = BTreeMap::new();
     let mut token = None;
     loop {
         let page = ecr.list_image_ids(reports, true, token).await?;
         there.extend(page.items.into_iter().filter_map(|(digest, tag)| Some((tag?, digest))));
         token = page.next;
         if token.is_none() {
-            return Ok(there);
+            break;
         }
     }
+    let tagged = there.into_iter();
+    // Of one cluster, the tag that names the registry comes last, and counts.
+    Ok(tagged
+        .filter_map(|(tag, digest)| Some((cluster_of(&tag, registry)?, digest)))
+        .collect())
 }

@@ -7,7 +7,7 @@ use super::{
     lister,
     report::Report,
     shared::repository,
-    shelf::tags_of,
+    shelf::reports_of,
     usage::{self, RegistryKey, Usage},
 };
 use crate::aws::{
@@ -37,7 +37,7 @@ pub(crate) async fn snapshot(client: &Client, ecr: &Ecr, registry: &RegistryKey)
             .collect(),
         clusters: 0,
     };
-    if let Err(error) = snapshot.add_reports(ecr).await {
+    if let Err(error) = snapshot.add_reports(ecr, registry).await {
         snapshot
             .gaps
             .push(format!("the reports of other clusters could not be read: {error}"));
@@ -46,26 +46,26 @@ pub(crate) async fn snapshot(client: &Client, ecr: &Ecr, registry: &RegistryKey)
 }
 
 impl Snapshot {
-    async fn add_reports(&mut self, ecr: &Ecr) -> Result<(), AwsError> {
+    async fn add_reports(&mut self, ecr: &Ecr, registry: &RegistryKey) -> Result<(), AwsError> {
         let Some(reports) = repository() else { return Ok(()) };
-        let there = match tags_of(ecr, &reports).await {
+        let there = match reports_of(ecr, &reports, registry).await {
             Ok(there) => there,
             // No cluster protects anything of the registry.
             Err(error) if error.fault == Fault::NotFound => return Ok(()),
             Err(error) => return Err(error),
         };
-        for (tag, digest) in there {
+        for (cluster, digest) in there {
             self.clusters += 1;
             let manifest = ecr.manifest(&reports, &digest).await?;
             let read = match &manifest {
-                Some((_, bytes)) => Report::decode(&tag, bytes).map_err(|error| error.to_string()),
+                Some((_, bytes)) => Report::decode(&cluster, bytes).map_err(|error| error.to_string()),
                 None => Err("it went while it was read".into()),
             };
             match read {
                 Ok(report) => usage::unite(&mut self.usage, &report.usage),
                 Err(why) => self
                     .gaps
-                    .push(format!("the report of cluster {tag} cannot be read: {why}")),
+                    .push(format!("the report of cluster {cluster} cannot be read: {why}")),
             }
         }
         Ok(())

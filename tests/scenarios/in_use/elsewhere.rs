@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use bed::{DepartureCause, Fault, ImageAge, eventually, throughout};
 use serde_json::{Value, json};
 
-use super::hall::{Hall, INTERVAL, LIMIT, Part, can_run_pods, pod};
+use super::hall::{Hall, INTERVAL, LIMIT, Part, REPORTS, can_run_pods, in_use, pod};
 use crate::{
     replication::{config, delete, elsewhere, named, wire},
     support::{REGION, Scene, condition, message, run},
@@ -143,6 +143,65 @@ fn what_only_the_other_cluster_runs_is_kept_here_and_deletions_wait_for_its_repo
         );
         let written = elsewhere::written(&there).await?;
         ensure!(written.is_empty(), "{written:#?}");
+        delete(scene, "a").await
+    })
+}
+
+/// Rules without filters replicate the reports, too: what this cluster uses of the source is not what it uses of the destination.
+#[test]
+fn a_report_that_replication_carries_over_takes_no_place_of_another() -> Result<()> {
+    run(async |stage| {
+        let part = Hall::shared(stage).await?.part("else-report").await?;
+        let scene = &part.scene;
+        scene
+            .rights(&[bed::MANAGES, &["protect", "replicate"]].concat())
+            .await?;
+        let there = elsewhere::open(stage, "else-report-there").await?;
+        there
+            .registry(json!({ "replication": { "from": [scene.account] } }))
+            .await?;
+        let web = there
+            .settled("web", json!({ "deletionPolicy": "DeleteWithImages" }))
+            .await?;
+        let far = elsewhere::observe(scene, &there, "Observe").await?;
+        scene.reason("registry", &far, "Observed").await?;
+        let repository = "else-report-there/web";
+        let digest = stage
+            .aws
+            .push_image(&there.account, REGION, repository, "v1", b"runs")
+            .await?;
+        let uri = web["status"]["uri"].as_str().context("no uri")?;
+        part.pod("runner", &format!("{uri}@{digest}")).await?;
+        let keeps = async || {
+            let listed = there
+                .ecr()
+                .await?
+                .list_images()
+                .repository_name(repository)
+                .send()
+                .await?;
+            let tags: Vec<&str> = listed.image_ids().iter().filter_map(|id| id.image_tag()).collect();
+            ensure!(tags.contains(&in_use(&digest).as_str()), "{tags:?}");
+            anyhow::Ok(())
+        };
+        eventually(LIMIT, "the tag there", keeps).await?;
+
+        let all = json!([{ "destinations": [{ "region": REGION, "registryId": there.account }] }]);
+        scene.apply(&config(scene, "a", all)).await?;
+        ends_as(&part, "Settled").await?;
+        let other = part.push("v2").await?;
+        part.pod("other", &part.by(&other)).await?;
+        part.has_tag(&other).await?;
+        eventually(LIMIT, "the report of the source there", async || {
+            let (here, arrived) = (images(scene, REPORTS).await?, images(&there, REPORTS).await?);
+            ensure!(
+                arrived.iter().any(|digest| here.contains(digest)),
+                "{arrived:?} instead of {here:?}"
+            );
+            Ok(())
+        })
+        .await?;
+        throughout(INTERVAL * 4, "the tag there", keeps).await?;
         delete(scene, "a").await
     })
 }

@@ -20,7 +20,7 @@ pub(super) const INTERVAL: Duration = Duration::from_secs(5);
 /// How long anything may take: some things take several intervals.
 pub(super) const LIMIT: Duration = Duration::from_secs(90);
 
-const REPORTS: &str = "ecr-operator/in-use";
+pub(super) const REPORTS: &str = "ecr-operator/in-use";
 
 /// The tag that keeps an image.
 pub(super) fn in_use(digest: &str) -> String {
@@ -418,7 +418,8 @@ impl Part {
     pub(super) async fn reported(&self) -> Result<BTreeSet<String>> {
         let get = ["get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}"];
         let uid = self.scene.cluster.kubectl(&get).await?.checked()?;
-        let report: Value = serde_json::from_str(&self.manifest(REPORTS, uid.trim()).await?)?;
+        let tag = format!("{}.{}.{REGION}", uid.trim(), self.scene.account);
+        let report: Value = serde_json::from_str(&self.manifest(REPORTS, &tag).await?)?;
         let key = format!("dev.ecr-operator.in-use.repository/{}", self.repository);
         let names = report["annotations"][key].as_str().unwrap_or_default();
         Ok(names.split_whitespace().map(str::to_owned).collect())
