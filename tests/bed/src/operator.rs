@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -45,7 +46,7 @@ pub struct OperatorOptions {
 /// A running operator. Dropped, it is killed.
 ///
 /// One that ends with an error, as an operator does that lost its lead, is started again, as kubelet would. Kubelet also
-/// starts one again that ended well; here that was asked for by the test.
+/// starts one again that ended well; here that was asked for by the test. With its cluster it ends for good.
 #[derive(Debug)]
 pub struct Operator {
     running: Arc<Running>,
@@ -61,6 +62,8 @@ struct Running {
     name: String,
     command: Command,
     state: Mutex<State>,
+    /// Its cluster has ended.
+    in_vain: Arc<AtomicBool>,
     /// Only kept to serve.
     _gateway: Option<Gateway>,
 }
@@ -113,6 +116,7 @@ impl Operator {
             name: name.to_owned(),
             command,
             state,
+            in_vain: cluster.ended(),
             _gateway: options.gateway,
         });
         let operator = Self {
@@ -200,10 +204,13 @@ impl Running {
     }
 }
 
-/// Starts it again whenever it has failed.
+/// Starts it again whenever it has failed, until there is no cluster for it any more.
 async fn keep(running: Arc<Running>) {
     loop {
         tokio::time::sleep(KEEP_INTERVAL).await;
+        if running.in_vain.load(Ordering::Relaxed) {
+            return running.take_down().kill();
+        }
         let mut state = running.lock();
         let failed = state.process.exit_status().is_some_and(|status| !status.success());
         if failed && !state.down && running.spawn(&mut state).is_ok() {

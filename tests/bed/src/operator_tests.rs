@@ -103,5 +103,16 @@ async fn an_operator_runs_as_its_service_account_and_restarts() -> Result<()> {
         Ok(())
     })
     .await?;
-    Ok(())
+    operator.restart().await?;
+    cluster.stop();
+    crate::wait::eventually(READY_LIMIT, "it to end with its cluster", async || {
+        anyhow::ensure!(!operator.process().is_running());
+        Ok(())
+    })
+    .await?;
+    crate::wait::throughout(KEEP_INTERVAL * 5, "being down", async || {
+        anyhow::ensure!(!operator.process().is_running() && operator.restarts() == 1);
+        Ok(())
+    })
+    .await
 }

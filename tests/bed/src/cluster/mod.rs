@@ -16,6 +16,7 @@ mod workloads;
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -121,6 +122,7 @@ impl ControlPlane {
             process: Mutex::new(process),
             controller_manager: None,
             reader: Reader::default(),
+            ended: Arc::default(),
         };
         cluster.wait_ready().await?;
         Ok(cluster)
@@ -138,6 +140,7 @@ pub struct Cluster {
     process: Mutex<Arc<Process>>,
     controller_manager: Option<Process>,
     reader: Reader,
+    ended: Arc<AtomicBool>,
 }
 
 impl Cluster {
@@ -165,12 +168,18 @@ impl Cluster {
         Arc::clone(&self.process.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Ends it for good, with all that it keeps running.
+    /// Ends it for good, with all that it keeps running and the operators on it.
     pub fn stop(&self) {
+        self.ended.store(true, Ordering::Relaxed);
         self.stop_apiserver();
         if let Some(controller_manager) = &self.controller_manager {
             controller_manager.kill();
         }
+    }
+
+    /// Whether it has ended for good.
+    pub(crate) fn ended(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.ended)
     }
 
     /// Kills the apiserver, as a node that is lost would. Its clients see refused connections until
