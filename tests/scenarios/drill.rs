@@ -64,6 +64,7 @@ impl Theatre {
     /// Then at each that writes, before it is carried out: what was done towards it must not count as if it were.
     pub(crate) async fn killed_at_every_call(&self, drill: &impl Drill) -> Result<()> {
         let calls = self.clean(drill).await?;
+        ensure!(!calls.is_empty(), "the act takes no calls");
         let targets = Target::all(&calls);
         let before = targets.iter().filter(|target| target.is_write());
         let after = targets.iter().map(|target| (target, true));
@@ -155,6 +156,7 @@ impl Theatre {
     /// Loses each answer once, and then those of every writing call until the SDK gives up.
     pub(crate) async fn answers_lost(&self, drill: &impl Drill) -> Result<()> {
         let calls = self.clean(drill).await?;
+        ensure!(!calls.is_empty(), "the act takes no calls");
         let once = Target::all(&calls);
         let writes = once.iter().filter(|target| target.nth == 1 && target.is_write());
         let often = writes.map(|target| (target, attempts(&target.operation)));
@@ -194,14 +196,8 @@ impl Theatre {
             let scene = self.ready(drill, 0).await?;
             drill.act(&scene, 0).await?;
             drill.settled(&scene, 0).await?;
-            let calls: Vec<String> = self
-                .calls(&scene)
-                .await?
-                .into_iter()
-                .map(|call| call.operation)
-                .collect();
-            ensure!(!calls.is_empty(), "the act takes no calls");
-            Ok(calls)
+            let calls = self.calls(&scene).await?;
+            Ok(calls.into_iter().map(|call| call.operation).collect())
         };
         self.told(run.await, "without a fault")
     }

@@ -75,10 +75,11 @@ async fn rest() {
         if OPENED.with_borrow(|opened| opened.iter().any(|one| std::ptr::eq(*one, cluster))) {
             continue;
         }
-        let patch = ["patch", "registry.ecr-operator.dev", &name, "--type", "merge"];
-        let suspended = [&patch[..], &["-p", r#"{"spec":{"suspend":true}}"#]].concat();
+        let suspended = json!({ "spec": { "suspend": true } });
         // Not every scene has one, and what a scenario is about is over.
-        let _ = cluster.kubectl(&suspended).await;
+        let _ = cluster
+            .patch("registry.ecr-operator.dev", "default", &name, &suspended)
+            .await;
     }
 }
 
@@ -96,8 +97,8 @@ pub(crate) fn lasts(cluster: &'static Cluster) {
     OPENED.with_borrow_mut(|opened| opened.retain(|one| !std::ptr::eq(*one, cluster)));
 }
 
-/// The cluster ends with the scenario that started it.
-fn ends(cluster: Cluster) -> &'static Cluster {
+/// The cluster ends with the scenario that started it, and so do the operators on it.
+pub(crate) fn ends(cluster: Cluster) -> &'static Cluster {
     let cluster: &'static Cluster = Box::leak(Box::new(cluster));
     OPENED.with_borrow_mut(|opened| opened.push(cluster));
     cluster
@@ -109,7 +110,7 @@ pub(crate) fn binary() -> PathBuf {
 }
 
 /// Installs the chart of this clone.
-pub(crate) async fn install(cluster: &Cluster) -> Result<()> {
+async fn install(cluster: &Cluster) -> Result<()> {
     cluster
         .install_chart(
             &bed::root().join("charts/ecr-operator"),

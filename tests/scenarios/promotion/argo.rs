@@ -7,7 +7,7 @@ use bed::{ARGO_CD_NAMESPACE, Application, ApplicationStatus, ArgoCd, Behaviour, 
 use serde_json::{Value, json};
 
 use super::play::{NAME, Play};
-use crate::support::{OWNER, Stage, condition, run};
+use crate::support::{OWNER, Stage, condition, ends, run};
 
 /// How long Argo CD may take for anything: it waits longer before each time it heals.
 const LIMIT: Duration = Duration::from_mins(3);
@@ -22,7 +22,7 @@ struct Theatre {
 
 impl Theatre {
     async fn open(stage: &'static Stage, name: &str) -> Result<Self> {
-        let cluster: &'static Cluster = Box::leak(Box::new(stage.control_plane.cluster(name).await?));
+        let cluster = ends(stage.control_plane.cluster(name).await?);
         let chart = bed::root().join("charts/ecr-operator");
         let values = json!({ "ownerId": OWNER, "promotion": { "via": { "argoCD": true } } });
         cluster.install_chart(&chart, &values).await?;
@@ -90,6 +90,22 @@ impl Theatre {
             let image = self.play.running("app").await?;
             ensure!(image == wanted, "the Deployment runs {image}");
             let status = self.argo.status("app").await?;
+            // It may notice only now that pods were replaced, and are ready.
+            let is_well = matches!(status.health.as_str(), "Healthy" | "Progressing");
+            ensure!(status.sync == "Synced" && is_well, "{status:?}");
+            Ok(())
+        })
+        .await?;
+        self.content(digest).await
+    }
+
+    /// Waits until the image runs, and Argo CD says that all is well.
+    async fn content(&self, digest: &str) -> Result<()> {
+        eventually(LIMIT, "the image to run, and Argo CD to be content", async || {
+            // The status may be the one from before what was just asked for.
+            let image = self.play.running("app").await?;
+            ensure!(image == self.play.image(digest), "{image}");
+            let status = self.argo.status("app").await?;
             ensure!(status.sync == "Synced" && status.health == "Healthy", "{status:?}");
             Ok(())
         })
@@ -114,12 +130,7 @@ impl Theatre {
                 status["current"]["digest"] == digest && status["rollout"].is_null()
             })
             .await?;
-        eventually(LIMIT, "Argo CD to be content", async || {
-            let status = self.argo.status("app").await?;
-            ensure!(status.sync == "Synced" && status.health == "Healthy", "{status:?}");
-            Ok(())
-        })
-        .await?;
+        self.content(digest).await?;
         self.peace(digest).await?;
         Ok(status)
     }
@@ -191,6 +202,7 @@ fn argo_cd_is_told_apart_fought_for_a_moment_and_then_at_peace() -> Result<()> {
             .await?
             .checked()?;
         play.request("resume", "now").await?;
+        play.reason("Settled").await?;
         theatre.at_rest(&second).await?;
 
         // A later sync of something else leaves it alone.

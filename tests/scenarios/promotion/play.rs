@@ -300,12 +300,17 @@ impl Play {
 
     /// Waits until the status fulfils a condition, and gives it.
     pub(super) async fn until(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Result<Value> {
-        let found = eventually(LIMIT, what, async || {
+        self.eventually(what, async || {
             let status = self.status().await?;
             ensure!(fits(&status), "{status:#}");
             Ok(status)
-        });
-        found.await.with_context(|| {
+        })
+        .await
+    }
+
+    /// Waits until a look succeeds; the error has the end of the operator's log.
+    async fn eventually<T>(&self, what: &str, look: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+        eventually(LIMIT, what, look).await.with_context(|| {
             format!(
                 "the operator's log ends with:\n{}",
                 tail(&self.operator.process().log())
@@ -315,14 +320,20 @@ impl Play {
 
     /// Waits until this image is current, nothing is under way, and the Deployment runs it.
     pub(super) async fn runs(&self, digest: &str) -> Result<Value> {
-        let status = self
-            .until(&format!("{digest} to be current and at rest"), |status| {
-                status["current"]["digest"] == digest && status["rollout"].is_null() && status["phase"].is_string()
-            })
-            .await?;
-        let image = self.running("app").await?;
-        ensure!(image == self.image(digest), "the Deployment runs {image}\n{status:#}");
-        Ok(status)
+        let what = format!("{digest} to be current and at rest");
+        self.eventually(&what, async || {
+            let status = self.status().await?;
+            let is_current = status["current"]["digest"] == digest;
+            ensure!(
+                is_current && status["rollout"].is_null() && status["phase"].is_string(),
+                "{status:#}"
+            );
+            // The status may be the one from before what was just asked for.
+            let image = self.running("app").await?;
+            ensure!(image == self.image(digest), "the Deployment runs {image}\n{status:#}");
+            Ok(status)
+        })
+        .await
     }
 
     /// Waits until this image is rejected, and what was to come of that is done.
@@ -353,7 +364,7 @@ impl Play {
     /// Waits for the Ready condition to have this reason.
     pub(super) async fn reason(&self, reason: &str) -> Result<Value> {
         let what = format!("the promotion to be {reason}");
-        let object = eventually(LIMIT, &what, async || {
+        let object = self.eventually(&what, async || {
             let object = self.scene.get("imagepromotion", NAME).await?;
             let ready = condition(&object, "Ready").ok_or_else(|| anyhow!("no condition yet"))?;
             ensure!(ready["reason"] == reason, "{:#}", object["status"]);
@@ -362,12 +373,7 @@ impl Play {
             ensure!(*observed == object["metadata"]["generation"], "{:#}", object["status"]);
             Ok(object)
         });
-        let object = object.await.with_context(|| {
-            format!(
-                "the operator's log ends with:\n{}",
-                tail(&self.operator.process().log())
-            )
-        })?;
+        let object = object.await?;
         Ok(condition(&object, "Ready").cloned().unwrap_or_default())
     }
 }

@@ -5,7 +5,7 @@ use bed::eventually;
 use serde_json::{Value, json};
 
 use super::hall;
-use crate::support::{LIMIT, OWNER, Scene, message, run};
+use crate::support::{LIMIT, OWNER, Scene, ends, message, run};
 
 fn foreign(scene: &Scene, name: &str) -> Value {
     json!({ "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
@@ -220,7 +220,7 @@ fn without_the_right_to_secrets_the_object_says_which_and_its_deletion_is_not_st
         cluster
             .install_chart(&bed::root().join("charts/ecr-operator"), &json!({ "ownerId": OWNER }))
             .await?;
-        let cluster = Box::leak(Box::new(cluster));
+        let cluster = ends(cluster);
         let account = format!("system:serviceaccount:{}:{}", bed::NAMESPACE, bed::SERVICE_ACCOUNT);
         for resource in ["secrets", "serviceaccounts"] {
             let review = ["auth", "can-i", "get", resource, "-n", "default", "--as", &account];

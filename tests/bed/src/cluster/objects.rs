@@ -1,4 +1,4 @@
-//! Objects of any kind, read as an administrator.
+//! Objects of any kind, read and patched as an administrator.
 //!
 //! What is waited for is looked at ten times a second. With kubectl each look is a process that learns the kinds of the cluster
 //! anew, and dozens of them at a time leave little of a small machine for what is looked at.
@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use anyhow::{Context as _, Result};
-use kube::api::{ApiResource, DynamicObject, ListParams};
+use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams};
 use kube::discovery::{self, Scope};
 use kube::{Api, Client};
 use serde_json::Value;
@@ -34,7 +34,7 @@ impl std::fmt::Debug for Known {
 }
 
 impl Cluster {
-    /// An object as it stands. `kind` is as kubectl takes it: `pod`, `deployment`, `lease.coordination.k8s.io`. The namespace of
+    /// An object as it stands. `kind` is as kubectl takes it: `pods`, `deployment`, `lease.coordination.k8s.io`. The namespace of
     /// an object of the whole cluster is not looked at. The error contains `NotFound` if there is none.
     pub async fn get(&self, kind: &str, namespace: &str, name: &str) -> Result<Value> {
         let object = self.objects(kind, Some(namespace)).await?.get(name).await;
@@ -51,6 +51,16 @@ impl Cluster {
             .iter()
             .map(|object| Ok(serde_json::to_value(object)?))
             .collect()
+    }
+
+    /// Merges a change into an object that exists.
+    pub async fn patch(&self, kind: &str, namespace: &str, name: &str, change: &Value) -> Result<()> {
+        let objects = self.objects(kind, Some(namespace)).await?;
+        let patched = objects
+            .patch(name, &PatchParams::default(), &Patch::Merge(change))
+            .await;
+        patched.with_context(|| format!("{kind} {namespace}/{name}"))?;
+        Ok(())
     }
 
     async fn objects(&self, kind: &str, namespace: Option<&str>) -> Result<Api<DynamicObject>> {
@@ -79,7 +89,7 @@ async fn resource(client: &Client, kind: &str) -> Result<(ApiResource, Scope)> {
     let (name, group) = kind.split_once('.').unwrap_or_else(|| (kind, usual_group(kind)));
     let found = discovery::group(client, group).await?;
     let mut resources = found.recommended_resources().into_iter();
-    let resource = resources.find(|(resource, _)| resource.kind.eq_ignore_ascii_case(name));
+    let resource = resources.find(|(resource, _)| resource.kind.eq_ignore_ascii_case(name) || resource.plural == name);
     let (resource, capabilities) = resource.with_context(|| format!("the cluster has no kind {kind}"))?;
     Ok((resource, capabilities.scope))
 }
