@@ -1,5 +1,7 @@
 //! `ecr-operator run`
 
+mod work;
+
 use std::{
     collections::HashMap,
     net::SocketAddr,
@@ -9,23 +11,12 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt as _, StreamExt as _, channel::mpsc};
+use futures::{FutureExt as _, channel::mpsc};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{
-    Api, Client,
-    api::PartialObjectMeta,
-    core::DeserializeGuard,
-    runtime::{
-        WatchStreamExt as _, predicates,
-        reflector::{Lookup, ObjectRef, store},
-        watcher,
-    },
-};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    task::JoinSet,
-};
+use kube::{Api, Client, runtime::reflector::store};
+use tokio::signal::unix::{SignalKind, signal};
 
+use self::work::{Hinted, Writers, watch, work};
 use super::Outcome;
 use crate::{
     api::{
@@ -39,21 +30,18 @@ use crate::{
         gate::Gate,
         lead::{self, Candidate},
         managed::Managed,
-        spawn::{self, Readiness, Watched},
+        spawn::Readiness,
         turns::Turns,
     },
     controllers::{
-        lifecycle::nudge::{self, Nudge, Policies},
-        prefixed::{Watch, Watches},
-        promotion::{
-            shared::{Promoting, Settings},
-            triggers::{self, PromotionObject},
-        },
-        pull_secret::watch::{PullObject, Pulls},
-        registry::documents::{self, shared::RegistryObject},
-        world::{Hint, Identity, World},
+        lifecycle::nudge::Policies,
+        prefixed::Watches,
+        promotion::shared::{Promoting, Settings},
+        pull_secret::watch::Pulls,
+        registry::documents,
+        world::{Identity, World},
     },
-    events::{listener, queues::Queues},
+    events::queues::Queues,
     in_use,
     metrics::Metrics,
     server::{self, Served},
@@ -62,9 +50,6 @@ use crate::{
 
 /// How long the first answer of the apiserver is waited for.
 const ANSWER: Duration = Duration::from_secs(20);
-
-/// How long reconciles that are under way may take to end after SIGTERM. Kubernetes gives a pod 30 s.
-const GRACE: Duration = Duration::from_secs(25);
 
 /// Runs the operator until SIGTERM or Ctrl-C. Of several in one cluster one leads and the others stand by; one that loses
 /// the lead ends with an error, to be started again. It finds the cluster by the pod's `ServiceAccount` or by KUBECONFIG, and
@@ -333,271 +318,6 @@ fn publish_key(file: &Path) -> Result<Arc<[u8]>, String> {
     }
 }
 
-/// Where the watches write what they see.
-struct Writers {
-    registries: store::Writer<DeserializeGuard<Registry>>,
-    repositories: store::Writer<DeserializeGuard<Repository>>,
-    promotions: store::Writer<DeserializeGuard<ImagePromotion>>,
-    lifecycle_policies: store::Writer<DeserializeGuard<LifecyclePolicy>>,
-    cluster_lifecycle_policies: store::Writer<DeserializeGuard<ClusterLifecyclePolicy>>,
-    pull_secrets: store::Writer<DeserializeGuard<PullSecret>>,
-    replication_configs: store::Writer<DeserializeGuard<ReplicationConfig>>,
-    namespaces: store::Writer<PartialObjectMeta<Namespace>>,
-    cache_rules: Writing<PullThroughCacheRule>,
-    templates: Writing<RepositoryCreationTemplate>,
-}
-
-/// Where the watch of a kind writes what it sees, and where hints at its objects arrive.
-struct Writing<K: kube::Resource<DynamicType = ()> + Clone + 'static> {
-    writer: store::Writer<DeserializeGuard<K>>,
-    looks: mpsc::UnboundedReceiver<Hint>,
-}
-
-/// Both ends of a watch.
-fn watch<K>() -> (Watch<K>, Writing<K>)
-where
-    K: kube::Resource<DynamicType = ()> + Clone + 'static,
-{
-    let (objects, writer) = store();
-    let (looks, looked) = mpsc::unbounded();
-    (Watch { objects, looks }, Writing { writer, looks: looked })
-}
-
-/// Where hints arrive.
-struct Hinted {
-    objects: mpsc::UnboundedReceiver<Hint>,
-    registries: mpsc::UnboundedReceiver<Hint>,
-    promotions: mpsc::UnboundedReceiver<PromotionObject>,
-    policies: mpsc::UnboundedReceiver<Nudge>,
-    pulls: mpsc::UnboundedReceiver<PullObject>,
-    replications: mpsc::UnboundedReceiver<Hint>,
-    documents: mpsc::UnboundedReceiver<RegistryObject>,
-}
-
-/// Runs the controllers until `shutdown`, then finishes the reconciles under way. False where some had to be cut off.
-#[expect(clippy::too_many_lines, reason = "one controller after the other, each wired alike")]
-async fn work(
-    ctx: Arc<Context<World>>,
-    writers: Writers,
-    hinted: Hinted,
-    shutdown: impl Future<Output = ()> + Clone + Send + 'static,
-) -> bool {
-    let readiness = ctx.world.readiness.clone();
-    // Before anybody asks: a reconcile of one kind waits for the lists of the others.
-    for list in [
-        spawn::list_of::<Registry>(),
-        spawn::list_of::<Repository>(),
-        spawn::list_of::<ImagePromotion>(),
-        spawn::list_of::<LifecyclePolicy>(),
-        spawn::list_of::<ClusterLifecyclePolicy>(),
-        spawn::list_of::<PullSecret>(),
-        spawn::list_of::<ReplicationConfig>(),
-        spawn::list_of::<Namespace>(),
-        spawn::list_of::<PullThroughCacheRule>(),
-        spawn::list_of::<RepositoryCreationTemplate>(),
-    ] {
-        readiness.wait_for(list);
-    }
-    readiness.done(lead::LEASE);
-    ctx.metrics.leads();
-    let namespaces = watch_namespaces(writers.namespaces, Arc::clone(&ctx));
-    let watched = Watched {
-        api: Api::all(ctx.client.clone()),
-        reader: ctx.world.registries.clone(),
-        writer: writers.registries,
-    };
-    let meaning = Arc::clone(&ctx);
-    let meant = hinted.registries.flat_map(move |hint| {
-        let registries = doubted(&meaning, &hint, meaning.world.meant_registry(&hint));
-        if hint.casts_doubt() {
-            for uid in registries.iter().filter_map(|object| object.extra.uid.as_deref()) {
-                meaning.world.documents.doubt(uid);
-            }
-        }
-        futures::stream::iter(registries)
-    });
-    let of_registries = spawn::run::<Registry>(Arc::clone(&ctx), watched, meant, readiness.clone(), shutdown.clone());
-    let watched = Watched {
-        api: Api::all(ctx.client.clone()),
-        reader: ctx.world.repositories.clone(),
-        writer: writers.repositories,
-    };
-    let meaning = Arc::clone(&ctx);
-    let meant = hinted
-        .objects
-        .flat_map(move |hint| futures::stream::iter(doubted(&meaning, &hint, meaning.world.meant(&hint))));
-    let of_repositories = spawn::run::<Repository>(Arc::clone(&ctx), watched, meant, readiness, shutdown.clone());
-    let watched = Watched {
-        api: Api::all(ctx.client.clone()),
-        reader: ctx.world.promotions.clone(),
-        writer: writers.promotions,
-    };
-    let of_promotions = spawn::run::<ImagePromotion>(
-        Arc::clone(&ctx),
-        watched,
-        hinted.promotions,
-        ctx.world.readiness.clone(),
-        shutdown.clone(),
-    );
-
-    let (counting, counts) = mpsc::unbounded();
-    let (cluster, of_cluster) = mpsc::unbounded();
-    let gathering = tokio::spawn(nudge::gather(hinted.policies, counting, cluster));
-    let watched = Watched {
-        api: Api::all(ctx.client.clone()),
-        reader: ctx.world.lifecycle_policies.clone(),
-        writer: writers.lifecycle_policies,
-    };
-    let of_policies = spawn::run::<LifecyclePolicy>(
-        Arc::clone(&ctx),
-        watched,
-        counts,
-        ctx.world.readiness.clone(),
-        shutdown.clone(),
-    );
-    let watched = Watched {
-        api: Api::all(ctx.client.clone()),
-        reader: ctx.world.cluster_lifecycle_policies.clone(),
-        writer: writers.cluster_lifecycle_policies,
-    };
-    let of_cluster_policies = spawn::run::<ClusterLifecyclePolicy>(
-        Arc::clone(&ctx),
-        watched,
-        of_cluster,
-        ctx.world.readiness.clone(),
-        shutdown.clone(),
-    );
-
-    let watched = Watched {
-        api: Api::all(ctx.client.clone()),
-        reader: ctx.world.prefixed.cache_rules.objects.clone(),
-        writer: writers.cache_rules.writer,
-    };
-    let meaning = Arc::clone(&ctx);
-    let meant = writers.cache_rules.looks.flat_map(move |hint| {
-        let rules = meaning.world.prefixed.cache_rules.meant(&hint);
-        futures::stream::iter(doubted(&meaning, &hint, rules))
-    });
-    let of_cache_rules = spawn::run::<PullThroughCacheRule>(
-        Arc::clone(&ctx),
-        watched,
-        meant,
-        ctx.world.readiness.clone(),
-        shutdown.clone(),
-    );
-
-    let watched = Watched {
-        api: Api::all(ctx.client.clone()),
-        reader: ctx.world.prefixed.templates.objects.clone(),
-        writer: writers.templates.writer,
-    };
-    let meaning = Arc::clone(&ctx);
-    let meant = writers.templates.looks.flat_map(move |hint| {
-        let templates = meaning.world.prefixed.templates.meant(&hint);
-        futures::stream::iter(doubted(&meaning, &hint, templates))
-    });
-    let of_templates = spawn::run::<RepositoryCreationTemplate>(
-        Arc::clone(&ctx),
-        watched,
-        meant,
-        ctx.world.readiness.clone(),
-        shutdown.clone(),
-    );
-
-    let watched = Watched {
-        api: Api::all(ctx.client.clone()),
-        reader: ctx.world.pull_secrets.clone(),
-        writer: writers.pull_secrets,
-    };
-    let of_pull_secrets = spawn::run::<PullSecret>(
-        Arc::clone(&ctx),
-        watched,
-        hinted.pulls,
-        ctx.world.readiness.clone(),
-        shutdown.clone(),
-    );
-
-    let watched = Watched {
-        api: Api::all(ctx.client.clone()),
-        reader: ctx.world.replication_configs.clone(),
-        writer: writers.replication_configs,
-    };
-    let meaning = Arc::clone(&ctx);
-    let meant = hinted
-        .replications
-        .flat_map(move |hint| futures::stream::iter(doubted(&meaning, &hint, meaning.world.meant_replication(&hint))));
-    let of_replication_configs = spawn::run::<ReplicationConfig>(
-        Arc::clone(&ctx),
-        watched,
-        meant,
-        ctx.world.readiness.clone(),
-        shutdown.clone(),
-    );
-
-    // Tasks of their own: no reconcile may delay the renewal of the Lease.
-    let mut controllers = JoinSet::new();
-    controllers.spawn(of_registries);
-    controllers.spawn(documents::run(Arc::clone(&ctx), hinted.documents, shutdown.clone()));
-    controllers.spawn(of_repositories);
-    controllers.spawn(of_promotions);
-    controllers.spawn(of_policies);
-    controllers.spawn(of_cluster_policies);
-    controllers.spawn(of_cache_rules);
-    controllers.spawn(of_templates);
-    controllers.spawn(of_pull_secrets);
-    controllers.spawn(of_replication_configs);
-    // Ends with the program: it has nothing to finish.
-    let workloads = tokio::spawn(triggers::watch_workloads(Arc::clone(&ctx)));
-    // The same: what it leaves half done, it finds again.
-    let in_use = tokio::spawn(in_use::task::run(Arc::clone(&ctx)));
-    controllers.spawn(listener::run(Arc::clone(&ctx), shutdown.clone()));
-    let stopped = async {
-        shutdown.await;
-        tracing::info!("stopping: what is under way is finished, nothing new is begun");
-        tokio::time::sleep(GRACE).await;
-    };
-    let finished = tokio::select! {
-        died = async {
-            while let Some(ended) = controllers.join_next().await {
-                if let Err(error) = ended {
-                    return Some(error);
-                }
-            }
-            None
-        } => {
-            if let Some(error) = &died {
-                // Without one of them the program would lead and do only half of its work.
-                tracing::error!(%error, "a controller has died, and the program ends to be started again");
-            } else {
-                tracing::info!("stopped");
-            }
-            died.is_none()
-        }
-        () = stopped => {
-            tracing::warn!(grace_s = GRACE.as_secs(), "stopped with reconciles still under way");
-            false
-        }
-        () = namespaces => false,
-    };
-    workloads.abort();
-    gathering.abort();
-    in_use.abort();
-    finished
-}
-
-/// Notes of the objects that a hint means that they are to be read from AWS, where it says so.
-fn doubted<K>(ctx: &Context<World>, hint: &Hint, objects: Vec<ObjectRef<K>>) -> Vec<ObjectRef<K>>
-where
-    K: Lookup<DynamicType = ()>,
-{
-    if hint.casts_doubt() {
-        for uid in objects.iter().filter_map(|object| object.extra.uid.as_deref()) {
-            ctx.memory.doubt(uid);
-        }
-    }
-    objects
-}
-
 /// The UID of the namespace `kube-system`, by which clusters are commonly told apart.
 pub(super) async fn cluster_uid(client: &Client) -> Result<String, String> {
     let namespaces = Api::<Namespace>::all(client.clone());
@@ -612,35 +332,6 @@ pub(super) async fn cluster_uid(client: &Client) -> Result<String, String> {
         .metadata
         .uid
         .ok_or_else(|| "the namespace kube-system has no UID".into())
-}
-
-/// Watches the labels of namespaces: they decide who is a tenant.
-async fn watch_namespaces(writer: store::Writer<PartialObjectMeta<Namespace>>, ctx: Arc<Context<World>>) {
-    let readiness = ctx.world.readiness.clone();
-    watcher(
-        Api::<PartialObjectMeta<Namespace>>::all(ctx.client.clone()),
-        watcher::Config::default(),
-    )
-    .default_backoff()
-    .modify(|namespace| kube::ResourceExt::managed_fields_mut(namespace).clear())
-    .reflect(writer)
-    .inspect(move |event| {
-        if matches!(event, Ok(watcher::Event::InitDone)) {
-            readiness.done(&spawn::list_of::<Namespace>());
-        }
-    })
-    .touched_objects()
-    .predicate_filter(predicates::labels, kube::runtime::PredicateConfig::default())
-    .for_each(|changed| {
-        match changed {
-            Ok(namespace) => ctx
-                .world
-                .hint(Hint::Namespace(namespace.metadata.name.unwrap_or_default())),
-            Err(error) => tracing::warn!(%error, "the watch on namespaces failed and is tried again"),
-        }
-        futures::future::ready(())
-    })
-    .await;
 }
 
 /// Ends with SIGTERM or Ctrl-C.

@@ -169,8 +169,8 @@ fn decide(registry: &Registry, me: &Identity, seen: &Seen) -> Plan<Step> {
     Plan::verdict(Verdict::blocked(Reason::ManagedElsewhere, message))
 }
 
-/// A Registry waits for the objects that refer to it: what they have in AWS would be nobody's to keep, and tokens would run out. Its claim stays in ECR: another cluster must not take the registry
-/// for unmanaged because an object was deleted here.
+/// A Registry waits for the objects that refer to it: what they have in AWS would be nobody's to keep, and tokens would run
+/// out. Its claim stays in ECR: another cluster must not take the registry for unmanaged because an object was deleted here.
 fn removal(registry: &Registry, seen: &Seen) -> Plan<Step> {
     if let Some(first) = seen.referrers.first() {
         let more = match seen.referrers.len() {
