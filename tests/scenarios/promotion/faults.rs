@@ -212,9 +212,17 @@ impl Act for GoBack {
             outcomes.1["image"]["digest"] == image && outcomes.1["outcome"] == "Failed",
             "{after:#}"
         );
-        let deployment = theatre.play.workload("deployment", "app").await?;
-        let noted = &deployment["metadata"]["annotations"]["ecr-operator.dev/rejected-digests"];
-        ensure!(noted.as_str().is_some_and(|noted| noted.contains(image)), "{noted}");
+        let noted = async || {
+            let deployment = theatre.play.workload("deployment", "app").await?;
+            let noted = &deployment["metadata"]["annotations"]["ecr-operator.dev/rejected-digests"];
+            ensure!(noted.as_str().is_some_and(|noted| noted.contains(image)), "{noted}");
+            Ok(())
+        };
+        if noted().await.is_err() {
+            // A note that fails must not keep the rollback from its end: it comes with the next look.
+            theatre.play.look().await?;
+            eventually(LIMIT, "the note on the Deployment", noted).await?;
+        }
         theatre.runs(&after["current"]["digest"]).await
     }
 }
