@@ -85,10 +85,7 @@ impl Keeper {
             in_use.cover_only(&[]);
             return self.only_look(world, connection, &reports, &registry).await;
         }
-        let (destinations, key) = (
-            replicas::destinations(world, name),
-            (connection.registry_id.clone(), connection.region().clone()),
-        );
+        let (destinations, key) = (replicas::destinations(world, name), connection.key());
         for repository in in_use.take_doubts() {
             if let Some(tags) = self.repositories.get_mut(&repository) {
                 tags.doubt();
@@ -153,7 +150,7 @@ impl Keeper {
         registry: &Registry,
     ) -> Duration {
         let interval = world.in_use.interval;
-        let key = (connection.registry_id.clone(), connection.region().clone());
+        let key = connection.key();
         let is_open = matches!(
             connection.standing(),
             Some(Standing::Observing | Standing::ManagedElsewhere(_))
@@ -220,7 +217,7 @@ impl Keeper {
         let complete = collected.as_ref().is_some_and(|collected| collected.complete);
         if let Some(collected) = collected {
             // Its publication may still be under way.
-            let key = (connection.registry_id.clone(), connection.region().clone());
+            let key = connection.key();
             usage::unite(&mut survey.usage, &collected.collection.of(&key));
         }
         if own.is_none() || !complete {

@@ -46,7 +46,7 @@ pub(super) async fn collect(world: &World) -> (Collection, bool) {
             let Some(connection) = world.connection(&registry) else {
                 continue;
             };
-            let key = (connection.registry_id.clone(), connection.region().clone());
+            let key = connection.key();
             for digest in &digests {
                 collection.digest(&key, &repository, digest);
             }

@@ -8,7 +8,7 @@ use kube::runtime::reflector::ObjectRef;
 use super::{
     report::{Report, tag_in},
     shared::{Collected, repository},
-    usage::{self, RegistryKey},
+    usage,
 };
 use crate::{
     api::names::{RepositoryName, Tag},
@@ -137,17 +137,13 @@ impl Publisher<'_> {
 
     /// The tag of this cluster's report.
     fn tag(&self) -> Result<Tag, String> {
-        let tag = tag_in(&self.world.identity.cluster, &self.registry_key());
+        let tag = tag_in(&self.world.identity.cluster, &self.connection.key());
         tag.parse().map_err(|error| format!("the tag of the report: {error}"))
-    }
-
-    fn registry_key(&self) -> RegistryKey {
-        (self.connection.registry_id.clone(), self.connection.region().clone())
     }
 
     fn compose(&self, cluster: &Tag, collected: &Collected) -> Report {
         let in_use = &self.connection.in_use;
-        let mut usage = collected.collection.of(&self.registry_key());
+        let mut usage = collected.collection.of(&self.connection.key());
         usage::unite(&mut usage, &in_use.announced());
         usage::unite(&mut usage, &in_use.expected());
         if !collected.complete

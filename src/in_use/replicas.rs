@@ -179,7 +179,7 @@ pub(super) fn is_used(world: &World, registry: &str, repository: &RepositoryName
 
 /// A registry was surveyed with another result: those that replicate deletions to it are to look again.
 pub(super) fn tell_sources(world: &World, connection: &Connection) {
-    let key = (connection.registry_id.clone(), connection.region().clone());
+    let key = connection.key();
     each(world, |config| {
         if places(config).any(|place| place == key)
             && let Some(source) = world.connection(&config.spec.registry_ref.name)

@@ -134,7 +134,7 @@ impl World {
         };
         let in_use = &connection.in_use;
         if repository().as_ref() == Some(name) {
-            let key = (connection.registry_id.clone(), connection.region().clone());
+            let key = connection.key();
             if tag != Some(tag_in(&self.identity.cluster, &key).as_str()) {
                 in_use.news();
             }

@@ -89,7 +89,7 @@ impl Shelf {
         connection: &Connection,
         reports: &RepositoryName,
     ) -> Result<(), AwsError> {
-        let registry = (connection.registry_id.clone(), connection.region().clone());
+        let registry = connection.key();
         let there = reports_of(&connection.ecr, reports, &registry).await?;
         let own = world.identity.cluster.as_str();
         if connection.in_use.report().is_some() && !there.keys().any(|tag| tag.as_str() == own) {

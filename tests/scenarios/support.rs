@@ -167,14 +167,14 @@ impl Stage {
         Operator::start(name, cluster, &self.aws, options(&self.user, OWNER, "1h")).await
     }
 
-    /// A cluster of an apiserver alone with the chart installed; it lasts as long as the stage.
+    /// A cluster of an apiserver alone with the chart installed; it ends with the scenario.
     pub(crate) async fn bare_cluster(&self, name: &str) -> Result<&'static Cluster> {
         let cluster = self.control_plane.bare_cluster(name).await?;
         install(&cluster).await?;
         Ok(ends(cluster))
     }
 
-    /// A cluster with a controller manager, on which pods can run, with the chart installed; it lasts as long as the stage.
+    /// A cluster with a controller manager, on which pods can run, with the chart installed; it ends with the scenario.
     pub(crate) async fn whole_cluster(&self, name: &str) -> Result<&'static Cluster> {
         let cluster = self.control_plane.cluster(name).await?;
         install(&cluster).await?;

@@ -20,7 +20,7 @@ use crate::{
     },
     control::gate::Gate,
     controllers::prefixed::Listings,
-    in_use::InUse,
+    in_use::{InUse, usage::RegistryKey},
     metrics::Metrics,
 };
 
@@ -110,6 +110,11 @@ impl Connection {
 
     pub(crate) fn region(&self) -> &Region {
         &self.opened_with.region
+    }
+
+    /// What tells the registry apart from all others.
+    pub(crate) fn key(&self) -> RegistryKey {
+        (self.registry_id.clone(), self.region().clone())
     }
 
     /// Whether it leads to the registry that the Registry means.

@@ -44,23 +44,29 @@ pub(super) async fn round(
         true => status.map_or(&[][..], |status| &status.in_force),
         false => &object.spec.rules,
     };
-    let names = in_order(
-        connection.inventory.names(),
-        rules,
-        last.and_then(|last| last.reached.as_ref()),
-    );
-    match is_due(verify, last, asked, !names.is_empty(), Timestamp::now()) && !rules.is_empty() {
-        true => Some(ask(connection, rules, verify, last, names).await),
+    let names = || {
+        let reached = last.and_then(|last| last.reached.as_ref());
+        in_order(connection.inventory.names(), rules, reached)
+    };
+    let is_time = is_due(verify, last, asked, || !names().is_empty(), Timestamp::now());
+    match is_time && !rules.is_empty() {
+        true => Some(ask(connection, rules, verify, last, names()).await),
         false => None,
     }
 }
 
 /// Whether it is time for a round. The first one waits until there is something to ask about: rules and repositories are often
 /// created together, and one about nothing would be the only one for a whole interval.
-fn is_due(verify: &Verify, last: Option<&VerificationStatus>, asked: bool, anything: bool, now: Timestamp) -> bool {
+fn is_due(
+    verify: &Verify,
+    last: Option<&VerificationStatus>,
+    asked: bool,
+    anything: impl FnOnce() -> bool,
+    now: Timestamp,
+) -> bool {
     match last {
         _ if asked => true,
-        None => anything,
+        None => anything(),
         Some(last) => until(verify, last, now).is_none(),
     }
 }
@@ -307,7 +313,7 @@ mod tests {
             (Some(&old), false, false, true),
         ];
         for (last, asked, anything, expected) in cases {
-            let due = is_due(&verify, last, asked, anything, now);
+            let due = is_due(&verify, last, asked, || anything, now);
             assert_eq!(due, expected, "{last:?} {asked} {anything}");
         }
     }
