@@ -26,7 +26,7 @@ fn of_two_clusters_one_manages_and_the_other_says_so_until_it_takes_over() -> Re
             .unwrap_or_default()
             .to_owned();
 
-        let cluster = stage.bare_cluster("second").await?;
+        let cluster = stage.bare_cluster().await?;
         // The same ownerId, as after a rebuild, or by mistake.
         let operator = stage.operator("second", cluster, "bed").await?;
         let second = Scene {

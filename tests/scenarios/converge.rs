@@ -421,7 +421,7 @@ fn an_observed_registry_is_compared_and_never_written() -> Result<()> {
 fn a_restart_looks_at_the_listing_and_writes_nothing() -> Result<()> {
     run(async |stage| {
         let scene = stage.scene("restart").await?;
-        let cluster = stage.bare_cluster("restart").await?;
+        let cluster = stage.bare_cluster().await?;
         let operator = stage.operator("restarted", cluster, "bed").await?;
         let scene = crate::support::Scene { cluster, ..scene };
         scene.namespace("restart", "yes").await?;

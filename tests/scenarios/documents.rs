@@ -432,7 +432,7 @@ fn an_edit_by_somebody_else_is_mended_when_its_event_comes() -> Result<()> {
 #[test]
 fn an_edit_by_somebody_else_is_mended_with_the_next_full_check() -> Result<()> {
     run(async |stage| {
-        let cluster = stage.bare_cluster("docs-checks").await?;
+        let cluster = stage.bare_cluster().await?;
         let args = ["--check-interval", "1m"];
         let operator = stage.operator_with("docs-checks", cluster, "bed", &args).await?;
         let scene = stage.scene_on(cluster, "docs-checks").await?;
@@ -452,7 +452,7 @@ async fn mended(hand: &Hand, limit: Duration) -> Result<()> {
 #[test]
 fn a_restart_reads_no_settled_document_and_a_second_cluster_writes_none() -> Result<()> {
     run(async |stage| {
-        let cluster = stage.bare_cluster("docs-restart").await?;
+        let cluster = stage.bare_cluster().await?;
         let operator = stage.operator("docs-restart", cluster, "bed").await?;
         let scene = stage.scene_on(cluster, "docs-restart").await?;
         rights(&scene, None).await?;
@@ -470,7 +470,7 @@ fn a_restart_reads_no_settled_document_and_a_second_cluster_writes_none() -> Res
         ensure!(calls(&scene).await?.is_empty(), "{:?}", calls(&scene).await?);
         operator.stop().await?;
 
-        let cluster = stage.bare_cluster("docs-other").await?;
+        let cluster = stage.bare_cluster().await?;
         let other = stage.operator("docs-other", cluster, "other").await?;
         let second = Scene {
             cluster,

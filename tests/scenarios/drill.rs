@@ -31,6 +31,9 @@ pub(crate) struct Theatre {
     gateway: Gateway,
 }
 
+/// What the ARNs of the operator contain, and of nobody else.
+const OPERATOR: &str = "/ecr-operator";
+
 /// How often the SDK tries a call whose answer is lost. What ECR would do once more each time is sent once.
 fn attempts(operation: &str) -> u64 {
     match operation {
@@ -42,7 +45,7 @@ fn attempts(operation: &str) -> u64 {
 impl Theatre {
     /// `name` is unique in the bed.
     pub(crate) async fn open(stage: &'static Stage, name: &str) -> Result<Self> {
-        let cluster = stage.bare_cluster(name).await?;
+        let cluster = stage.bare_cluster().await?;
         let gateway = cluster.gateway(bed::NAMESPACE, bed::SERVICE_ACCOUNT).await?;
         let operator = stage.quiet_operator(name, cluster, &gateway).await?;
         Ok(Self {
@@ -72,21 +75,26 @@ impl Theatre {
         for (round, (target, after)) in (1..).zip(after.chain(before.map(|target| (target, false)))) {
             let killed = async {
                 let scene = self.ready(drill, round).await?;
-                let mut effect = target.fault(Effect::Hold).registry(&scene.account, REGION);
+                // Of the operator alone: what the test looks at meanwhile is not held.
+                let mut effect = target
+                    .fault(Effect::Hold)
+                    .registry(&scene.account, REGION)
+                    .principal(OPERATOR);
                 if after {
                     effect = effect.after();
                 }
                 let fault = self.stage.aws.inject(&effect).await?;
                 drill.act(&scene, round).await?;
-                let held = self.stage.aws.held(&fault, LIMIT).await;
-                if held.is_ok() {
+                let held = self
+                    .struck(drill, &scene, round, self.stage.aws.held(&fault, LIMIT))
+                    .await?;
+                ensure!(held || !target.is_write(), "it settled without the call");
+                if held {
                     self.operator.kill();
                     self.given_up(&fault).await?;
-                } else if target.is_write() {
-                    return held;
                 }
                 self.stage.aws.remove_fault(&fault).await?;
-                if held.is_ok() {
+                if held {
                     let died = self.died(&scene, target).await?;
                     ensure!(died.carried_out == after, "{died:?}");
                     struck.insert(&target.operation);
@@ -116,16 +124,16 @@ impl Theatre {
                 let scene = self.ready(drill, nth).await?;
                 self.gateway.hold_after(nth);
                 drill.act(&scene, nth).await?;
-                let held = self.gateway.held(LIMIT).await;
-                // What two writes told may be told by one this time; something is written every time.
-                let fewer = held.is_err() && nth > 1 && self.gateway.writes().len() < nth;
-                if fewer {
-                    self.gateway.reset();
-                } else {
-                    held?;
+                let held = self.struck(drill, &scene, nth, self.gateway.held(LIMIT)).await?;
+                if held {
                     self.operator.kill();
                     self.gateway.reset();
                     self.operator.restart().await?;
+                } else {
+                    // What two writes told may be told by one this time; something is written every time.
+                    let written = self.gateway.writes().len();
+                    ensure!(nth > 1 && written < nth, "{written} writes, and none was held");
+                    self.gateway.reset();
                 }
                 drill.settled(&scene, nth).await?;
                 self.idle().await
@@ -170,7 +178,7 @@ impl Theatre {
             let what = format!("{fault:?} in {calls:?}");
             let round = async {
                 let scene = self.ready(drill, round).await?;
-                let fault = fault.after().registry(&scene.account, REGION);
+                let fault = fault.after().registry(&scene.account, REGION).principal(OPERATOR);
                 let id = self.stage.aws.inject(&fault).await?;
                 drill.act(&scene, round).await?;
                 drill.settled(&scene, round).await?;
@@ -188,6 +196,25 @@ impl Theatre {
             "answers to {lost:?} were lost, which are not the calls {calls:?}"
         );
         Ok(())
+    }
+
+    /// Whether the fault strikes. It does not if the act comes to its end without it: all is as asked, and nothing is under way
+    /// that could still run into it.
+    async fn struck(
+        &self,
+        drill: &impl Drill,
+        scene: &Scene,
+        round: usize,
+        held: impl Future<Output = Result<()>>,
+    ) -> Result<bool> {
+        tokio::select! {
+            biased;
+            held = held => held.map(|()| true),
+            ended = async {
+                drill.settled(scene, round).await?;
+                self.idle().await
+            } => ended.map(|()| false),
+        }
     }
 
     /// A run without any fault; gives the operations that the act takes.
@@ -229,7 +256,7 @@ impl Theatre {
         let calls = self.stage.aws.calls(&scene.account, REGION).await?.calls;
         let ours = calls.into_iter().filter(|call| {
             let principal = call.principal.as_deref().unwrap_or_default();
-            principal.contains("/ecr-operator") && !call.operation.contains(':')
+            principal.contains(OPERATOR) && !call.operation.contains(':')
         });
         Ok(ours.collect())
     }

@@ -25,7 +25,7 @@ pub(crate) struct Listening {
 pub(crate) async fn listening(stage: &'static Stage) -> Result<&'static Listening> {
     static LISTENING: OnceCell<Listening> = OnceCell::const_new();
     let start = || async {
-        let cluster = stage.bare_cluster("events").await?;
+        let cluster = stage.bare_cluster().await?;
         lasts(cluster);
         let operator = stage.rare_operator("events", cluster).await?;
         anyhow::Ok(Listening { cluster, operator })
@@ -610,7 +610,7 @@ async fn polled(stage: &Stage, scene: &Scene, times: u64) -> Result<()> {
 #[test]
 fn a_message_that_was_received_and_not_deleted_comes_again_after_a_restart() -> Result<()> {
     run(async |stage| {
-        let cluster = stage.bare_cluster("killed").await?;
+        let cluster = stage.bare_cluster().await?;
         let operator = stage.rare_operator("killed", cluster).await?;
         let (scene, queue) = scene(stage, cluster, "killed", Duration::from_secs(2)).await?;
         scene.settled("web", spec(&scene)).await?;

@@ -13,7 +13,7 @@ const QUIET: Duration = Duration::from_secs(3);
 
 /// A cluster of its own, with a scene in it. Operators that share an apiserver reconcile each other's objects.
 async fn scene(stage: &'static Stage, name: &str) -> Result<Scene> {
-    stage.scene_on(stage.bare_cluster(name).await?, name).await
+    stage.scene_on(stage.bare_cluster().await?, name).await
 }
 
 async fn operator(scene: &Scene, name: &str, lease: &str) -> Result<Operator> {

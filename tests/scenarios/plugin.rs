@@ -20,7 +20,7 @@ async fn scene(stage: &'static Stage, name: &str) -> Result<Scene> {
     let cluster = CLUSTER
         .get_or_try_init(async || {
             stage
-                .bare_cluster("plugin")
+                .bare_cluster()
                 .await
                 .inspect(|cluster| crate::support::lasts(cluster))
         })
@@ -412,7 +412,7 @@ fn kubectl_finds_the_plugin_and_its_completion() -> Result<()> {
         let scene = scene(stage, "found").await?;
         promotion(&scene, "app").await?;
         status(&scene, "app", &waiting()).await?;
-        let programs = bed::artifacts::control_plane().await?;
+        let programs = bed::control_plane().await?;
         let kubectl = async |arguments: &[&str]| {
             let mut command = Command::new(&programs.kubectl);
             let path = std::env::var("PATH").unwrap_or_default();

@@ -444,7 +444,7 @@ fn a_denied_put_is_told_and_heals() -> Result<()> {
 #[test]
 fn after_a_restart_ours_are_ours_and_theirs_are_theirs_and_nothing_is_called_for_it() -> Result<()> {
     run(async |stage| {
-        let cluster = stage.bare_cluster("repl-restart").await?;
+        let cluster = stage.bare_cluster().await?;
         let operator = stage.operator("repl-restart", cluster, OWNER).await?;
         let scene = stage.scene_on(cluster, "repl-restart").await?;
         grant(&scene).await?;

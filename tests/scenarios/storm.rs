@@ -103,7 +103,7 @@ fn two_hundred_repositories_come_through_a_tenth_of_failures_without_a_storm_of_
 #[test]
 fn an_apiserver_that_restarts_is_found_again() -> Result<()> {
     run(async |stage| {
-        let cluster = stage.bare_cluster("restarts").await?;
+        let cluster = stage.bare_cluster().await?;
         let operator = stage.operator("outlives", cluster, crate::support::OWNER).await?;
         let scene = stage.scene_on(cluster, "outage").await?;
         scene.registry(json!({})).await?;

@@ -3,16 +3,19 @@
 use std::{
     cell::RefCell,
     collections::BTreeMap,
+    io::Write as _,
     path::PathBuf,
     sync::{
         OnceLock,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use bed::{Aws, Bed, Cluster, ControlPlane, Gateway, Operator, OperatorOptions, Policy, Principal, eventually};
+use bed::{
+    Aws, Bed, Cluster, ClusterPool, ControlPlane, Gateway, Operator, OperatorOptions, Policy, Principal, eventually,
+};
 use serde_json::{Value, json};
 use tokio::{runtime::Runtime, sync::OnceCell};
 
@@ -41,6 +44,8 @@ pub(crate) struct Stage {
     pub(crate) control_plane: ControlPlane,
     /// Which deletions the scenarios have asked for.
     pub(crate) ledger: Ledger,
+    /// The clusters that scenarios hand on to one another.
+    pool: ClusterPool,
     user: Principal,
 }
 
@@ -52,27 +57,44 @@ pub(crate) fn run(scenario: impl AsyncFnOnce(&'static Stage) -> Result<()>) -> R
         .get_or_init(Runtime::new)
         .as_ref()
         .map_err(|error| anyhow!("no runtime: {error}"))?;
-    let told = runtime.block_on(async {
+    runtime.block_on(async {
         let stage = STAGE
             .get_or_try_init(Stage::start)
             .await
             .context("the stage could not be set up")?;
-        let told = scenario(stage).await;
+        let start = Instant::now();
+        let outcome = scenario(stage).await;
+        report_time(start.elapsed());
         rest().await;
-        told?;
+        for cluster in OPENED.take() {
+            match cluster {
+                // What a failed scenario leaves may be looked at, and nobody knows what it is.
+                Opened::Pooled(cluster) if outcome.is_ok() => stage.pool.give_back(cluster).await?,
+                Opened::Pooled(cluster) | Opened::Own(cluster) => cluster.stop(),
+            }
+        }
+        outcome?;
         stage.ledger.check(&stage.aws).await
-    });
-    for cluster in OPENED.take() {
-        cluster.stop();
-    }
-    told
+    })
+}
+
+/// Leaves the scenario's time and name where `cargo xtask test` asks for it.
+fn report_time(time: Duration) {
+    let Some(path) = std::env::var_os("SCENARIO_TIMES") else {
+        return;
+    };
+    let thread = std::thread::current();
+    let line = format!("{:.1} {}\n", time.as_secs_f64(), thread.name().unwrap_or("unnamed"));
+    // The times are for people; a test does not fail for them.
+    let file = std::fs::OpenOptions::new().append(true).open(path);
+    drop(file.and_then(|mut file| file.write_all(line.as_bytes())));
 }
 
 /// Lets the Registries of the scenario rest. Each is listed every second for as long as its operator runs, and in the end there
 /// are hundreds.
 async fn rest() {
     for (cluster, name) in SCENES.take() {
-        if OPENED.with_borrow(|opened| opened.iter().any(|one| std::ptr::eq(*one, cluster))) {
+        if OPENED.with_borrow(|opened| opened.iter().any(|one| std::ptr::eq(one.cluster(), cluster))) {
             continue;
         }
         let suspended = json!({ "spec": { "suspend": true } });
@@ -87,20 +109,36 @@ thread_local! {
     /// The scenes of the scenario of this thread.
     static SCENES: RefCell<Vec<(&'static Cluster, String)>> = const { RefCell::new(Vec::new()) };
 
-    /// The clusters that the scenario of this thread has started. Each takes memory and processor time for as long as it runs, and
-    /// there are dozens in the end.
-    static OPENED: RefCell<Vec<&'static Cluster>> = const { RefCell::new(Vec::new()) };
+    /// The clusters that the scenario of this thread has taken or started. Each takes memory and processor time for as long as
+    /// it runs.
+    static OPENED: RefCell<Vec<Opened>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A cluster that a scenario has for itself.
+enum Opened {
+    /// It is given back to the pool.
+    Pooled(&'static Cluster),
+    /// It ends with the scenario.
+    Own(&'static Cluster),
+}
+
+impl Opened {
+    fn cluster(&self) -> &'static Cluster {
+        match self {
+            Self::Pooled(cluster) | Self::Own(cluster) => cluster,
+        }
+    }
 }
 
 /// The cluster is one that others share: it lasts as long as the stage.
 pub(crate) fn lasts(cluster: &'static Cluster) {
-    OPENED.with_borrow_mut(|opened| opened.retain(|one| !std::ptr::eq(*one, cluster)));
+    OPENED.with_borrow_mut(|opened| opened.retain(|one| !std::ptr::eq(one.cluster(), cluster)));
 }
 
 /// The cluster ends with the scenario that started it, and so do the operators on it.
 pub(crate) fn ends(cluster: Cluster) -> &'static Cluster {
     let cluster: &'static Cluster = Box::leak(Box::new(cluster));
-    OPENED.with_borrow_mut(|opened| opened.push(cluster));
+    OPENED.with_borrow_mut(|opened| opened.push(Opened::Own(cluster)));
     cluster
 }
 
@@ -129,6 +167,7 @@ impl Stage {
         let control_plane = ControlPlane::start(&bed).await?;
         let (cluster, aws) = tokio::try_join!(control_plane.cluster("shared"), Aws::start(&bed))?;
         install(&cluster).await?;
+        let pool = ClusterPool::like(&cluster).await?;
         let user = aws
             .user(
                 HOME_ACCOUNT,
@@ -145,6 +184,7 @@ impl Stage {
             operator,
             control_plane,
             ledger: Ledger::default(),
+            pool,
             user,
         })
     }
@@ -167,18 +207,20 @@ impl Stage {
         Operator::start(name, cluster, &self.aws, options(&self.user, OWNER, "1h")).await
     }
 
-    /// A cluster of an apiserver alone with the chart installed; it ends with the scenario.
-    pub(crate) async fn bare_cluster(&self, name: &str) -> Result<&'static Cluster> {
-        let cluster = self.control_plane.bare_cluster(name).await?;
-        install(&cluster).await?;
-        Ok(ends(cluster))
+    /// A cluster of an apiserver alone with the chart installed, which nobody else uses until the scenario ends.
+    pub(crate) async fn bare_cluster(&self) -> Result<&'static Cluster> {
+        self.pooled_cluster(false).await
     }
 
-    /// A cluster with a controller manager, on which pods can run, with the chart installed; it ends with the scenario.
-    pub(crate) async fn whole_cluster(&self, name: &str) -> Result<&'static Cluster> {
-        let cluster = self.control_plane.cluster(name).await?;
-        install(&cluster).await?;
-        Ok(ends(cluster))
+    /// The same with a controller manager, so that pods can run.
+    pub(crate) async fn whole_cluster(&self) -> Result<&'static Cluster> {
+        self.pooled_cluster(true).await
+    }
+
+    async fn pooled_cluster(&self, with_controller_manager: bool) -> Result<&'static Cluster> {
+        let cluster = self.pool.take(&self.control_plane, with_controller_manager).await?;
+        OPENED.with_borrow_mut(|opened| opened.push(Opened::Pooled(cluster)));
+        Ok(cluster)
     }
 
     /// Another operator, with more arguments than every one has.

@@ -169,7 +169,7 @@ fn a_missing_registry_is_named_and_waited_for() -> Result<()> {
 fn an_object_that_cannot_be_read_stops_nobody_else() -> Result<()> {
     run(async |stage| {
         let scene = stage.scene("unreadable").await?;
-        let cluster = stage.bare_cluster("unreadable").await?;
+        let cluster = stage.bare_cluster().await?;
         let patch = json!([
             { "op": "remove", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/name/pattern" },
         ]);

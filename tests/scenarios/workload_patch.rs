@@ -379,7 +379,7 @@ fn an_image_that_we_alone_own_cannot_be_left_out_and_must_be_repeated() -> Resul
 fn a_stateful_set_waits_for_ever_for_a_pod_that_never_became_ready() -> Result<()> {
     run(async |stage| {
         // A cluster without nodes: no pod ever becomes ready.
-        let cluster = stage.whole_cluster("patch-ordered").await?;
+        let cluster = stage.whole_cluster().await?;
         let web = Workloads::new(cluster, "patch-ordered", "StatefulSet").await?;
         web.kubectl(&["apply", "-f", "-"], &web.manifest(&[("app", "r/app:v1")]))
             .await?;

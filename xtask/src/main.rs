@@ -1,14 +1,15 @@
 //! The project's development commands; see `cargo xtask --help`.
+//!
+//! This program is small on purpose: it is what a newcomer waits for before anything else starts. The commands that need
+//! the operator's library or the bed are in the package `xtask-commands`, which is built beside the bed's programs.
 #![allow(clippy::print_stdout, reason = "a command line prints")]
 
 mod bed;
-mod bench;
-mod demo;
-mod diff;
-mod generate;
-mod signals;
+mod cargo;
+mod commands;
 mod test;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -30,23 +31,36 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Bed(bed::Arguments),
-    Bench(bench::Arguments),
-    Demo(demo::Arguments),
+    /// Measures the released operator on the test bed
+    #[command(disable_help_flag = true)]
+    Bench(PassedOn),
+    /// Runs everything on this machine and reports what happens, step by step
+    #[command(disable_help_flag = true)]
+    Demo(PassedOn),
     Test(test::Arguments),
-    Generate(generate::Arguments),
+    /// Writes the CRDs and whatever else is derived from the code
+    #[command(disable_help_flag = true)]
+    Generate(PassedOn),
+}
+
+/// Arguments that the package `xtask-commands` reads, `--help` among them.
+#[derive(clap::Args)]
+struct PassedOn {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let command = Arguments::parse().command;
     tokio::select! {
-        // First the command: `demo --keep` ends by a signal, and has a say in how.
+        // First the command: one that is interrupted has a say in how it ends.
         biased;
         result = run(command) => result.unwrap_or_else(|error| {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }),
-        code = signals::interruption() => {
+        code = bed_programs::interruption() => {
             eprintln!("interrupted, ending what was started");
             ExitCode::from(code)
         }
@@ -57,9 +71,9 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Bed(arguments) => bed::run(&arguments).await,
-        Command::Bench(arguments) => bench::run(arguments).await,
-        Command::Demo(arguments) => demo::run(arguments).await,
+        Command::Bench(passed_on) => commands::run("bench", &passed_on.arguments).await,
+        Command::Demo(passed_on) => commands::run("demo", &passed_on.arguments).await,
         Command::Test(arguments) => test::run(&arguments).await,
-        Command::Generate(arguments) => generate::run(&arguments),
+        Command::Generate(passed_on) => commands::run("generate", &passed_on.arguments).await,
     }
 }

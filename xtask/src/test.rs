@@ -1,14 +1,25 @@
 //! `cargo xtask test`: everything that has to hold before a change is taken in.
 
+mod slowest;
+mod sum;
+
 use std::io::{IsTerminal as _, stdout};
-use std::process::{self, ExitCode};
+use std::num::NonZero;
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use bed::{Tasks, artifacts, root};
+use bed_programs::Tasks;
 use clap::ValueEnum;
 
-use crate::generate;
+use self::slowest::Times;
+use self::sum::Sum;
+use crate::cargo::cargo;
+use crate::{bed, commands};
+
+/// How many tests run at once for each core. A scenario waits much of its time for pods, leases and rollouts, and another
+/// one works meanwhile; with more of them, all wait for the processor.
+const TESTS_PER_CORE: usize = 3;
 
 /// Runs every check: format, clippy, generated files, all tests
 ///
@@ -17,11 +28,14 @@ use crate::generate;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  cargo xtask test                          everything
+  cargo xtask test                          what Rust, Go and git suffice for
+  cargo xtask test --all                    also what needs more programs: Argo CD
   cargo xtask test --only fmt --only clippy
-  cargo xtask test --skip stand-in-test     when nothing in tests/bed/aws was changed
   cargo test NAME                           one test, once the bed is built")]
 pub(crate) struct Arguments {
+    /// Also run the tests that need more programs; these are built first
+    #[arg(long)]
+    all: bool,
     /// Leave out this step; may be repeated
     #[arg(long, value_name = "STEP", value_enum)]
     skip: Vec<Step>,
@@ -37,17 +51,15 @@ enum Step {
     Fmt,
     /// The format of the AWS stand-in
     StandInFmt,
-    /// Generated files are in step with the code
-    Generate,
     /// Lints of the workspace
     Clippy,
-    /// The bed's programs are built
-    Bed,
     /// Lints of the AWS stand-in
     StandInClippy,
-    /// The AWS stand-in's own tests
-    StandInTest,
-    /// Unit tests and scenarios against the bed
+    /// Generated files are in step with the code
+    Generate,
+    /// The bed's programs are built
+    Bed,
+    /// Unit tests, tests of the AWS stand-in, and scenarios against the bed
     Test,
 }
 
@@ -58,62 +70,68 @@ impl Step {
             .unwrap_or_default()
     }
 
-    /// What is run, if the step is a program.
-    fn cargo_arguments(self) -> Option<&'static [&'static str]> {
+    /// The arguments of cargo, if the step is a call of it.
+    fn cargo_arguments(self, all: bool) -> Option<&'static [&'static str]> {
         Some(match self {
-            Self::Fmt => &["fmt", "--all", "--check"],
-            Self::StandInFmt => &["fmt", "--check"],
+            Self::Fmt | Self::StandInFmt => &["fmt", "--all", "--check"],
             Self::Clippy => &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"],
-            Self::StandInClippy => &[
-                "clippy",
-                "--release",
-                "--locked",
-                "--all-targets",
-                "--",
-                "-D",
-                "warnings",
-            ],
-            Self::StandInTest => &["test", "--release", "--locked", "--no-fail-fast"],
+            Self::StandInClippy => &["clippy", "--workspace", "--locked", "--", "-D", "warnings"],
+            Self::Test if all => &["test", "--workspace", "--no-fail-fast", "--", "--include-ignored"],
             Self::Test => &["test", "--workspace", "--no-fail-fast"],
             Self::Generate | Self::Bed => return None,
         })
     }
 
+    fn is_of_stand_in(self) -> bool {
+        matches!(self, Self::StandInFmt | Self::StandInClippy)
+    }
+
     /// The command that repeats it, from the clone's folder.
-    fn by_hand(self) -> String {
-        match (self, self.cargo_arguments()) {
+    fn by_hand(self, all: bool) -> String {
+        match (self, self.cargo_arguments(all)) {
             (Self::Generate, _) => "cargo xtask generate --check".to_owned(),
-            (Self::StandInFmt | Self::StandInClippy | Self::StandInTest, Some(arguments)) => {
+            (_, Some(arguments)) if self.is_of_stand_in() => {
                 format!("cd tests/bed/aws && cargo {}", arguments.join(" "))
             }
             (_, Some(arguments)) => format!("cargo {}", arguments.join(" ")),
+            (_, None) if all => format!("cargo xtask {} --all", self.name()),
             (_, None) => format!("cargo xtask {}", self.name()),
         }
     }
 
-    async fn run(self, tasks: &Tasks, sum: &mut Sum) -> Result<()> {
-        let Some(arguments) = self.cargo_arguments() else {
-            return match self {
-                Self::Bed => crate::bed::build_all().await.map(drop),
-                _ if generate::check()? => Ok(()),
-                _ => bail!("generated files differ"),
-            };
+    async fn run(self, all: bool, tasks: &Tasks, sum: &mut Sum) -> Result<()> {
+        let mut command = match (self, self.cargo_arguments(all)) {
+            (_, Some(arguments)) => {
+                let mut cargo = cargo();
+                cargo.args(arguments);
+                cargo
+            }
+            (Self::Generate, None) => {
+                let mut generate = Command::new(commands::build().await?);
+                generate.args(["generate", "--check"]);
+                generate
+            }
+            (_, None) => return build_bed(all).await,
         };
-        let mut cargo = process::Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-        cargo.args(arguments).current_dir(root());
-        if matches!(self, Self::StandInFmt | Self::StandInClippy | Self::StandInTest) {
-            cargo.current_dir(artifacts::stand_in_sources());
-            cargo.env("CARGO_TARGET_DIR", artifacts::stand_in_target_directory()?);
+        if self.is_of_stand_in() {
+            command.current_dir(bed_programs::stand_in_sources());
+            command.env("CARGO_TARGET_DIR", bed_programs::stand_in_target_directory()?);
         }
         if stdout().is_terminal() {
             // It sees our pipe where we see a terminal.
-            cargo.env("CARGO_TERM_COLOR", "always");
+            command.env("CARGO_TERM_COLOR", "always");
         }
-        let status = tasks.run(&cargo, |line| {
+        let times = Times::new()?;
+        if self == Self::Test {
+            command.env("RUST_TEST_THREADS", tests_at_once().to_string());
+            command.env("SCENARIO_TIMES", times.path());
+        }
+        let status = tasks.run(&command, |line| {
             println!("{line}");
             sum.read(line);
         });
         let status = status.await?;
+        print!("{}", times.report()?);
         if !status.success() {
             bail!("{status}");
         }
@@ -121,48 +139,39 @@ impl Step {
     }
 }
 
-/// The tests that were run, as the test programs themselves count them.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Sum {
-    passed: u64,
-    failed: u64,
+async fn build_bed(all: bool) -> Result<()> {
+    bed::build().await?;
+    if all {
+        bed::build_more().await?;
+    }
+    Ok(())
 }
 
-impl Sum {
-    /// Adds up lines like `test result: ok. 26 passed; 0 failed; 1 ignored; …`, coloured or not.
-    fn read(&mut self, line: &str) {
-        let Some((_, counts)) = line.split_once("test result: ") else {
-            return;
-        };
-        let counted = |what: &str| -> u64 {
-            let before = counts.split([';', '.']).find_map(|part| part.trim().strip_suffix(what));
-            before.and_then(|number| number.trim().parse().ok()).unwrap_or_default()
-        };
-        self.passed += counted("passed");
-        self.failed += counted("failed");
-    }
+fn tests_at_once() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get) * TESTS_PER_CORE
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let wanted =
         |step: &Step| !arguments.skip.contains(step) && (arguments.only.is_empty() || arguments.only.contains(step));
+    let all = arguments.all;
     let tasks = Tasks::new()?;
     let mut sum = Sum::default();
     let mut code = ExitCode::SUCCESS;
     for step in Step::value_variants().iter().filter(|step| wanted(step)) {
-        println!("==> {}: {}", step.name(), step.by_hand());
+        println!("==> {}: {}", step.name(), step.by_hand(all));
         let start = Instant::now();
-        let result = step.run(&tasks, &mut sum).await;
+        let result = step.run(all, &tasks, &mut sum).await;
         let seconds = start.elapsed().as_secs_f64();
         if let Err(error) = result {
             println!("==> {} failed after {seconds:.1} s: {error:#}", step.name());
-            println!("    repeat it with: {}", step.by_hand());
+            println!("    repeat it with: {}", step.by_hand(all));
             code = ExitCode::FAILURE;
             break;
         }
         println!("==> {} done in {seconds:.1} s", step.name());
     }
-    println!("{} passed, {} failed", sum.passed, sum.failed);
+    println!("{sum}");
     Ok(code)
 }
 
@@ -171,18 +180,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn results_of_several_programs_are_added_up() {
-        let mut sum = Sum::default();
-        sum.read("test result: ok. 26 passed; 0 failed; 1 ignored; 0 measured; 4 filtered out; finished in 0.42s");
-        sum.read("test result: \u{1b}[31mFAILED\u{1b}[0m. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out");
-        sum.read("test a_test ... ok");
-        assert_eq!(sum, Sum { passed: 29, failed: 2 });
-    }
-
-    #[test]
     fn every_step_can_be_repeated_by_hand() {
         for step in Step::value_variants() {
-            assert!(step.by_hand().contains("cargo "), "{step:?}");
+            assert!(step.by_hand(false).contains("cargo "), "{step:?}");
         }
     }
 }

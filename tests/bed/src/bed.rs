@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 
-use crate::artifacts;
-use crate::environment::isolated;
-use crate::keeper::Keeper;
 use crate::ports::Ports;
-use crate::process::Process;
+use bed_programs::Keeper;
+use bed_programs::Process;
+use bed_programs::isolated;
 
 /// Set to anything, this keeps the directory (logs, data, audit log) for a look afterwards.
 const KEEP: &str = "BED_KEEP";
@@ -96,7 +95,7 @@ impl Bed {
 
     /// A port of 127.0.0.1 that nothing listens on and that no other bed is given meanwhile.
     pub fn free_port(&self) -> Result<u16> {
-        let locks = artifacts::cache_directory()?.join("ports");
+        let locks = bed_programs::cache_directory()?.join("ports");
         self.inner
             .ports
             .lock()

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process_group};
 
 use super::*;
-use crate::wait;
+use bed_programs as wait;
 
 /// Names to the [`victim`] how it is to end.
 const END: &str = "BED_TEST_END";

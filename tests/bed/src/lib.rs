@@ -13,7 +13,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! - [`artifacts`]: the programs, built once and kept in the user's cache directory.
+//! - [`bed_programs`]: the programs, built once and kept in the user's cache directory.
 //! - [`Bed`], [`Process`]: what was started ends, whatever way this program ends.
 //! - [`ControlPlane`], [`Cluster`]: apiservers that do not see each other; clients, kubectl, helm; writes counted by user.
 //! - [`Workloads`]: nodes on which pods start, crash or hang by their images, as a test says.
@@ -23,37 +23,25 @@
 //! - [`Tasks`]: programs that run in view, such as cargo.
 //! - [`eventually`], [`throughout`]: the only places that wait.
 
-pub mod artifacts;
 mod aws;
 mod bed;
-mod clone;
 mod cluster;
-mod digest;
-mod environment;
-mod keeper;
 mod operator;
 mod ports;
-mod process;
 mod rights;
-mod tasks;
-mod wait;
 
 pub use aws::{
     Aws, BlobWay, Call, Calls, Deletion, Departure, DepartureCause, DockerAuth, Effect, Fault, FaultState, Image,
     ImageAge, ImageId, LifecycleAct, LifecycleAction, Moment, Policy, Principal, Queue,
 };
 pub use bed::{Bed, Output};
-pub use clone::root;
+pub use bed_programs::{Process, Sighting, Signal, Tasks, as_by_hand, control_plane, eventually, root, throughout};
 pub use cluster::{
-    ARGO_CD_NAMESPACE, Application, ApplicationStatus, ArgoCd, ArgoCdRepository, Behaviour, Cluster, ControlPlane,
-    Gateway, NAMESPACE, SERVICE_ACCOUNT, Workloads, Write, Writes,
+    ARGO_CD_NAMESPACE, Application, ApplicationStatus, ArgoCd, ArgoCdRepository, Behaviour, Cluster, ClusterPool,
+    ControlPlane, Gateway, NAMESPACE, SERVICE_ACCOUNT, Workloads, Write, Writes,
 };
-pub use environment::as_by_hand;
 pub use operator::{Operator, OperatorOptions};
-pub use process::{Process, Signal};
 pub use rights::{MANAGES, pull_role_rights, rights};
-pub use tasks::Tasks;
-pub use wait::{Sighting, eventually, throughout};
 
 /// A client for plain http on this machine. No proxy could reach it.
 fn http_client() -> anyhow::Result<reqwest::Client> {

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use tokio::task::JoinHandle;
 use crate::aws::{Aws, Principal};
 use crate::bed::Bed;
 use crate::cluster::{Cluster, Gateway, NAMESPACE, SERVICE_ACCOUNT, gateway_kubeconfig};
-use crate::process::{Process, Signal};
+use bed_programs::{Process, Signal};
 
 /// How long the operator may take to be ready.
 const READY_LIMIT: Duration = Duration::from_mins(1);
@@ -57,13 +56,11 @@ pub struct Operator {
 
 /// The process and what starts it again.
 #[derive(Debug)]
-struct Running {
+pub(crate) struct Running {
     bed: Bed,
     name: String,
     command: Command,
     state: Mutex<State>,
-    /// Its cluster has ended.
-    in_vain: Arc<AtomicBool>,
     /// Only kept to serve.
     _gateway: Option<Gateway>,
 }
@@ -73,6 +70,8 @@ struct State {
     process: Arc<Process>,
     /// It was killed or stopped on purpose.
     down: bool,
+    /// Its cluster is not there for it any more.
+    ended: bool,
     restarts: u32,
 }
 
@@ -109,6 +108,7 @@ impl Operator {
         let state = Mutex::new(State {
             process: Arc::new(bed.spawn(name, &command)?),
             down: false,
+            ended: false,
             restarts: 0,
         });
         let running = Arc::new(Running {
@@ -116,9 +116,9 @@ impl Operator {
             name: name.to_owned(),
             command,
             state,
-            in_vain: cluster.ended(),
             _gateway: options.gateway,
         });
+        cluster.runs(&running);
         let operator = Self {
             keeping: tokio::spawn(keep(Arc::clone(&running))),
             running,
@@ -197,6 +197,12 @@ impl Running {
         Arc::clone(&state.process)
     }
 
+    /// Ends it for good: its cluster is not there for it any more.
+    pub(crate) fn end(&self) {
+        self.take_down().kill();
+        self.lock().ended = true;
+    }
+
     fn spawn(&self, state: &mut State) -> Result<()> {
         state.process = Arc::new(self.bed.spawn(&self.name, &self.command)?);
         state.down = false;
@@ -208,10 +214,10 @@ impl Running {
 async fn keep(running: Arc<Running>) {
     loop {
         tokio::time::sleep(KEEP_INTERVAL).await;
-        if running.in_vain.load(Ordering::Relaxed) {
-            return running.take_down().kill();
-        }
         let mut state = running.lock();
+        if state.ended {
+            return;
+        }
         let failed = state.process.exit_status().is_some_and(|status| !status.success());
         if failed && !state.down && running.spawn(&mut state).is_ok() {
             state.restarts += 1;

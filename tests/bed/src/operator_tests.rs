@@ -92,25 +92,25 @@ async fn an_operator_runs_as_its_service_account_and_restarts() -> Result<()> {
     assert_ne!(operator.process().pid(), first);
     // One that ends by itself, and badly, comes back.
     operator.process().signal(Signal::TERM)?;
-    crate::wait::eventually(READY_LIMIT, "it to come back", async || {
+    bed_programs::eventually(READY_LIMIT, "it to come back", async || {
         anyhow::ensure!(operator.restarts() == 1);
         operator.metrics().await
     })
     .await?;
     operator.kill();
-    crate::wait::throughout(KEEP_INTERVAL * 5, "being down", async || {
+    bed_programs::throughout(KEEP_INTERVAL * 5, "being down", async || {
         anyhow::ensure!(operator.metrics().await.is_err() && operator.restarts() == 1);
         Ok(())
     })
     .await?;
     operator.restart().await?;
     cluster.stop();
-    crate::wait::eventually(READY_LIMIT, "it to end with its cluster", async || {
+    bed_programs::eventually(READY_LIMIT, "it to end with its cluster", async || {
         anyhow::ensure!(!operator.process().is_running());
         Ok(())
     })
     .await?;
-    crate::wait::throughout(KEEP_INTERVAL * 5, "being down", async || {
+    bed_programs::throughout(KEEP_INTERVAL * 5, "being down", async || {
         anyhow::ensure!(!operator.process().is_running() && operator.restarts() == 1);
         Ok(())
     })

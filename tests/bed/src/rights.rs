@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use crate::clone::root;
+use bed_programs::root;
 
 /// The account, the Region and the installation that the page writes of.
 const PAGES: [&str; 3] = ["111122223333", "eu-west-1", "prod/"];

@@ -52,7 +52,7 @@ impl Hall {
 
     /// The same with an operator that looks each `interval`.
     pub(super) async fn open_with(stage: &'static Stage, name: &str, interval: &str) -> Result<&'static Self> {
-        let cluster = stage.bare_cluster(name).await?;
+        let cluster = stage.bare_cluster().await?;
         let args = ["--in-use-interval", interval];
         let operator = stage.operator_with(name, cluster, OWNER, &args).await?;
         Ok(Box::leak(Box::new(Self {

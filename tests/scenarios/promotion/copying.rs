@@ -191,7 +191,7 @@ fn nothing_goes_to_a_registry_that_the_namespace_may_not_promote_to() -> Result<
 #[test]
 fn killed_in_the_middle_of_a_copy_the_operator_goes_on_and_sends_nothing_twice() -> Result<()> {
     run(async |stage: &'static Stage| {
-        let cluster = stage.bare_cluster("copy-kills").await?;
+        let cluster = stage.bare_cluster().await?;
         let operator = stage.rare_operator("copy-kills", cluster).await?;
         let play = Play::open_on(stage, cluster, "copying-killed").await?;
         let to = Destination::open(&play, json!(["Manage", "Promote"])).await?;

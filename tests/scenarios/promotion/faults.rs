@@ -32,7 +32,7 @@ struct Theatre {
 
 impl Theatre {
     async fn open(stage: &'static Stage, name: &str) -> Result<Self> {
-        let cluster = stage.whole_cluster(name).await?;
+        let cluster = stage.whole_cluster().await?;
         let pods = super::play::pods_of(cluster).await?;
         let gateway = cluster.gateway(bed::NAMESPACE, bed::SERVICE_ACCOUNT).await?;
         let operator = stage.quiet_operator(name, cluster, &gateway).await?;
@@ -418,7 +418,7 @@ async fn held_by(cluster: &Cluster, name: &str) -> Result<()> {
 #[test]
 fn another_replica_goes_on_where_the_leader_died_or_was_asked_to_end() -> Result<()> {
     run(async |stage| {
-        let cluster = stage.whole_cluster("promotion-lead").await?;
+        let cluster = stage.whole_cluster().await?;
         let pods = super::play::pods_of(cluster).await?;
         let start = async |name: &'static str| {
             let args = ["--lease-duration", "3s"];

@@ -189,7 +189,7 @@ fn query(address: &str) -> Value {
 fn a_query_decides_whether_an_image_is_good() -> Result<()> {
     run(async |stage| {
         let prometheus = Answering::start().await?;
-        let cluster = stage.bare_cluster("verify-query").await?;
+        let cluster = stage.bare_cluster().await?;
         let args = ["--allow-address", &prometheus.url];
         let _operator = stage.operator_with("verify-query", cluster, OWNER, &args).await?;
         let play = Play::open_on(stage, cluster, "verify-query").await?;
@@ -305,7 +305,7 @@ fn the_spec_pins_an_image_and_forbids_one() -> Result<()> {
 #[test]
 fn killed_when_it_has_moved_the_tag_the_operator_knows_it_for_its_own() -> Result<()> {
     run(async |stage| {
-        let cluster = stage.bare_cluster("verify-kill").await?;
+        let cluster = stage.bare_cluster().await?;
         let operator = stage.rare_operator("verify-kill", cluster).await?;
         let play = Play::open_on(stage, cluster, "verify-kill").await?;
         super::copying::let_copy(&play.scene, REGION).await?;

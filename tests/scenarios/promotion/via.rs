@@ -89,7 +89,7 @@ impl Theatre {
     }
 
     async fn start(stage: &'static Stage) -> Result<Self> {
-        let cluster = stage.bare_cluster("via").await?;
+        let cluster = stage.bare_cluster().await?;
         crate::support::lasts(cluster);
         let values =
             json!({ "ownerId": OWNER, "promotion": { "via": { "flux": true, "argoCD": true, "configMap": true } } });

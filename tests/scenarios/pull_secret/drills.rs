@@ -153,7 +153,7 @@ fn an_assumption_of_the_role_that_is_not_answered_is_tried_again() -> Result<()>
 #[test]
 fn killed_while_it_assumes_the_role_the_operator_takes_a_token_later() -> Result<()> {
     run(async |stage| {
-        let cluster = stage.bare_cluster("pull-assuming").await?;
+        let cluster = stage.bare_cluster().await?;
         let operator = stage.rare_operator("pull-assuming", cluster).await?;
         let scene = hall::scene_on(stage, cluster, "pull-assuming").await?;
         let hold = || Fault::new("sts:AssumeRole", Effect::Hold).registry(&scene.account, REGION);

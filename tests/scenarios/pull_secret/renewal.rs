@@ -62,7 +62,7 @@ fn a_token_is_renewed_before_it_expires_and_pods_can_pull_all_the_time() -> Resu
 #[test]
 fn a_restart_renews_nothing() -> Result<()> {
     run(async |stage| {
-        let cluster = stage.bare_cluster("pull-restart").await?;
+        let cluster = stage.bare_cluster().await?;
         let operator = stage.rare_operator("pull-restart", cluster).await?;
         let scene = hall::scene_on(stage, cluster, "pull-restart").await?;
         hall::settled(&scene, "pull", json!({})).await?;

@@ -298,7 +298,7 @@ fn whether_images_have_arrived_is_asked_now_and_then_within_a_number_of_calls() 
 #[test]
 fn what_metrics_tell_comes_back_after_a_restart_without_a_call_and_goes_with_its_object() -> Result<()> {
     run(async |stage| {
-        let cluster = stage.bare_cluster("fill-metrics").await?;
+        let cluster = stage.bare_cluster().await?;
         let operator = stage.operator("fill-metrics", cluster, OWNER).await?;
         let scene = stage.scene_on(cluster, "fill-metrics").await?;
         super::grant(&scene).await?;

@@ -19,7 +19,7 @@ const THERE: &str = "elsewhere";
 pub(crate) async fn open(stage: &'static Stage, name: &str) -> Result<Scene> {
     static CLUSTER: OnceCell<&'static bed::Cluster> = OnceCell::const_new();
     let start = async || {
-        let cluster = stage.bare_cluster(THERE).await?;
+        let cluster = stage.bare_cluster().await?;
         lasts(cluster);
         let args = ["--in-use-interval", "5s"];
         let operator = stage.operator_with(THERE, cluster, THERE, &args).await?;

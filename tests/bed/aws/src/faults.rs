@@ -36,6 +36,8 @@ pub(crate) struct Rule {
     operation: String,
     account: Option<String>,
     region: Option<String>,
+    /// A part of the ARN of who calls. Not on the data plane, where callers have no ARN.
+    principal: Option<String>,
     /// The error to answer with.
     code: Option<String>,
     message: Option<String>,
@@ -93,6 +95,16 @@ struct Set {
     faults: BTreeMap<String, Fault>,
 }
 
+/// A call that faults may strike.
+pub(crate) struct Struck<'call> {
+    /// As it is counted.
+    pub(crate) operation: &'call str,
+    pub(crate) account: &'call str,
+    pub(crate) region: &'call str,
+    /// The ARN of who calls. Nobody on the data plane and with unknown keys.
+    pub(crate) principal: Option<&'call str>,
+}
+
 /// One fault that strikes the call at hand.
 pub(crate) struct Strike {
     rule: Rule,
@@ -109,6 +121,9 @@ impl Faults {
         }
         if spoils && !rule.operation.starts_with("oci:") {
             return Err("corrupt and cutAfter are for operations of the data plane (oci:...)".to_owned());
+        }
+        if rule.principal.is_some() && rule.operation.starts_with("oci:") {
+            return Err("principal is for signed calls, not for operations of the data plane (oci:...)".to_owned());
         }
         if rule.share.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
             return Err("share is a number from 0 to 1".to_owned());
@@ -167,18 +182,15 @@ impl Faults {
     }
 
     /// The faults that strike this call.
-    pub(crate) fn strikes(&self, operation: &str, account: &str, region: &str) -> Vec<Strike> {
+    pub(crate) fn strikes(&self, call: &Struck<'_>) -> Vec<Strike> {
         let mut set = self.0.lock();
-        set.faults
-            .values_mut()
-            .filter_map(|fault| fault.strike(operation, account, region))
-            .collect()
+        set.faults.values_mut().filter_map(|fault| fault.strike(call)).collect()
     }
 }
 
 impl Fault {
-    fn strike(&mut self, operation: &str, account: &str, region: &str) -> Option<Strike> {
-        if !self.rule.matches(operation, account, region) || self.rule.times.is_some_and(|t| self.injected >= t) {
+    fn strike(&mut self, call: &Struck<'_>) -> Option<Strike> {
+        if !self.rule.matches(call) || self.rule.times.is_some_and(|t| self.injected >= t) {
             return None;
         }
         self.matched += 1;
@@ -203,7 +215,13 @@ impl Fault {
 }
 
 impl Rule {
-    fn matches(&self, operation: &str, account: &str, region: &str) -> bool {
+    fn matches(&self, call: &Struck<'_>) -> bool {
+        let &Struck {
+            operation,
+            account,
+            region,
+            principal,
+        } = call;
         let named = match self.operation.strip_suffix('*') {
             Some("ecr:") => !operation.contains(':'),
             Some(start) => operation.starts_with(start),
@@ -212,6 +230,10 @@ impl Rule {
         named
             && self.account.as_deref().is_none_or(|wanted| wanted == account)
             && self.region.as_deref().is_none_or(|wanted| wanted == region)
+            && self
+                .principal
+                .as_deref()
+                .is_none_or(|part| principal.is_some_and(|principal| principal.contains(part)))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::access::{self, Facts};
 use crate::answer::{refusal, render};
 use crate::calls::Call;
 use crate::credentials::{self, Caller};
-use crate::faults::{self, When};
+use crate::faults::{self, Struck, When};
 use crate::registries::registry;
 use crate::serve::Cut;
 use crate::target::{Protocol, Service, Target};
@@ -113,7 +113,12 @@ async fn with_faults(
     caller: &Caller,
     request: AwsRequest,
 ) -> Result<Outcome, Cut> {
-    let strikes = world.faults.strikes(&call.operation, &call.account, &call.region);
+    let strikes = world.faults.strikes(&Struck {
+        operation: &call.operation,
+        account: &call.account,
+        region: &call.region,
+        principal: call.principal.as_deref(),
+    });
     let deletion = world.deletions.begin(call);
     if let Some(error) = faults::suffer(&strikes, When::Before).await? {
         world.deletions.end(deletion, error.code());

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::answer::refusal;
 use crate::credentials::Caller;
 use crate::ecr::{Push, Registry, allows};
-use crate::faults::{self, Strike, When};
+use crate::faults::{self, Strike, Struck, When};
 use crate::serve::Cut;
 use crate::world::World;
 
@@ -45,7 +45,12 @@ pub(crate) async fn request(
     world
         .calls
         .record_on_plane(operation, &registry.account, &registry.region);
-    let strikes = world.faults.strikes(operation, &registry.account, &registry.region);
+    let strikes = world.faults.strikes(&Struck {
+        operation,
+        account: &registry.account,
+        region: &registry.region,
+        principal: None,
+    });
     if let Some(error) = faults::suffer(&strikes, When::Before).await? {
         return Ok(failure(&error));
     }

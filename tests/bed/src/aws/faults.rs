@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{Aws, millis};
-use crate::wait;
+use bed_programs as wait;
 
 /// Whether a call is carried out before its fault strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -52,6 +52,7 @@ pub struct Fault {
     effect: Effect,
     moment: Moment,
     registry: Option<(String, String)>,
+    principal: Option<String>,
     times: Option<u64>,
     share: Option<f64>,
     nth: Option<u64>,
@@ -68,6 +69,7 @@ impl Fault {
             effect,
             moment: Moment::Before,
             registry: None,
+            principal: None,
             times: None,
             share: None,
             nth: None,
@@ -110,6 +112,13 @@ impl Fault {
     #[must_use]
     pub fn registry(mut self, account: &str, region: &str) -> Self {
         self.registry = Some((account.to_owned(), region.to_owned()));
+        self
+    }
+
+    /// Strikes signed calls of those only whose ARN contains this.
+    #[must_use]
+    pub fn principal(mut self, part: &str) -> Self {
+        self.principal = Some(part.to_owned());
         self
     }
 
@@ -156,6 +165,9 @@ impl Fault {
         if let Some((account, region)) = &self.registry {
             set("account", json!(account));
             set("region", json!(region));
+        }
+        if let Some(principal) = &self.principal {
+            set("principal", json!(principal));
         }
         if let Some(times) = self.times {
             set("times", json!(times));

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Aws, Principal};
-use crate::digest::sha256;
+use bed_programs::sha256;
 
 const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 const MANIFEST_TYPES: [&str; 4] = [

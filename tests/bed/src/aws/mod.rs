@@ -21,9 +21,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::artifacts;
 use crate::bed::Bed;
-use crate::process::Process;
+use bed_programs::Process;
 
 pub use calls::{Call, Calls, Deletion};
 pub use faults::{Effect, Fault, FaultState, Moment};
@@ -58,7 +57,7 @@ struct Addresses {
 impl Aws {
     /// Builds the stand-in if need be and starts it.
     pub async fn start(bed: &Bed) -> Result<Self> {
-        let program = artifacts::aws_stand_in().await?;
+        let program = bed_programs::aws_stand_in().await?;
         let process = bed.spawn("aws-stand-in", &Command::new(program))?;
         let addresses = process
             .until_ready(READY_LIMIT, async || {

@@ -9,9 +9,9 @@ use anyhow::Result;
 use super::ControlPlane;
 use super::audit;
 use super::credentials::{Credentials, kubeconfig};
-use crate::artifacts::ControlPlanePrograms;
 use crate::bed::Bed;
-use crate::process::Process;
+use bed_programs::ControlPlanePrograms;
+use bed_programs::Process;
 
 /// All that a start and a later start of the same apiserver have in common.
 #[derive(Debug)]
@@ -64,6 +64,8 @@ impl ApiServer {
             format!("--secure-port={port}"),
             format!("--etcd-servers={etcd_endpoint}"),
             format!("--etcd-prefix=/{name}"),
+            // A cluster is restored from what was written before.
+            "--etcd-compaction-interval=0".to_owned(),
             "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
             // Nothing connects to the apiserver from inside a cluster, and loopback would be refused there.
             "--endpoint-reconciler-type=none".to_owned(),

@@ -1,7 +1,9 @@
 //! Counting writes by what the apiserver itself recorded, not by what a writer says of itself.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -10,7 +12,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Cluster;
-use crate::wait;
+use bed_programs as wait;
 
 /// A path that is always recorded: a request to it marks a place in the log.
 const MARKER_PATH: &str = "/version";
@@ -79,9 +81,26 @@ impl Cluster {
         .await
     }
 
+    /// What was written before is no part of what is counted from now on.
+    pub(super) fn count_from_now(&self) -> Result<()> {
+        let path = &self.settings.audit_log;
+        let length = fs::metadata(path)
+            .with_context(|| format!("reading {}", path.display()))?
+            .len();
+        self.counted_from.store(length, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What was recorded since the present use of the cluster began.
     fn audit_log(&self) -> Result<String> {
         let path = &self.settings.audit_log;
-        fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
+        let mut text = String::new();
+        let read = File::open(path).and_then(|mut file| {
+            file.seek(SeekFrom::Start(self.counted_from.load(Ordering::Relaxed)))?;
+            file.read_to_string(&mut text)
+        });
+        read.with_context(|| format!("reading {}", path.display()))?;
+        Ok(text)
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use serde_json::json;
 
-use crate::digest::sha256;
+use bed_programs::sha256;
 
 /// Files shared by all apiservers of one control plane. All of them listen on 127.0.0.1, so one certificate serves them.
 #[derive(Debug, Clone)]

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::Cluster;
-use crate::wait;
+use bed_programs as wait;
 
 /// The gateway. Cheap to clone; it serves until the last clone is dropped.
 #[derive(Debug, Clone)]

@@ -11,7 +11,7 @@ use kube::{Api, ResourceExt as _};
 use serde_json::Value;
 
 use super::Cluster;
-use crate::wait;
+use bed_programs as wait;
 
 /// Where the operator is installed.
 pub const NAMESPACE: &str = "ecr-operator-system";

@@ -8,33 +8,41 @@ mod argo_cd;
 mod audit;
 mod client;
 mod credentials;
+mod etcd;
 mod gateway;
 mod install;
 mod objects;
+mod pool;
+mod state;
 mod tools;
 mod workloads;
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use anyhow::Result;
 use http::Request;
+use tokio::task::AbortHandle;
 
 use self::apiserver::ApiServer;
 use self::credentials::Credentials;
+use self::etcd::Etcd;
 use self::objects::Reader;
-use crate::artifacts::{self, ControlPlanePrograms};
+use self::state::Baseline;
 use crate::bed::Bed;
-use crate::process::{Process, Signal};
+use crate::operator::Running;
+use bed_programs::ControlPlanePrograms;
+use bed_programs::{Process, Signal};
 
 pub use argo_cd::{ARGO_CD_NAMESPACE, Application, ApplicationStatus, ArgoCd, ArgoCdRepository};
 pub use audit::Writes;
 pub(crate) use gateway::kubeconfig as gateway_kubeconfig;
 pub use gateway::{Gateway, Write};
 pub use install::{NAMESPACE, SERVICE_ACCOUNT};
+pub use pool::ClusterPool;
 pub use workloads::{Behaviour, Workloads};
 
 /// How long a part of the control plane may take to become ready. Three seconds are usual; a busy machine takes longer.
@@ -53,7 +61,7 @@ pub struct ControlPlane {
 impl ControlPlane {
     /// Builds the programs if need be and starts etcd.
     pub async fn start(bed: &Bed) -> Result<Self> {
-        let programs = artifacts::control_plane().await?;
+        let programs = bed_programs::control_plane().await?;
         let credentials = Credentials::create(&bed.directory().join("credentials"))?;
         let client_url = format!("http://127.0.0.1:{}", bed.free_port()?);
         let peer_url = format!("http://127.0.0.1:{}", bed.free_port()?);
@@ -75,7 +83,9 @@ impl ControlPlane {
             ])
             .args(["--initial-cluster", &format!("default={peer_url}")])
             // What a crash of the machine would lose is of no interest here.
-            .args(["--unsafe-no-fsync", "--log-level", "warn"]);
+            .args(["--unsafe-no-fsync", "--log-level", "warn"])
+            // All that is ever written stays: a cluster is restored from it.
+            .arg("--quota-backend-bytes=8589934592");
         let etcd = bed.spawn("etcd", &command)?;
         let http = crate::http_client()?;
         etcd.until_ready(READY_LIMIT, async || {
@@ -122,7 +132,12 @@ impl ControlPlane {
             process: Mutex::new(process),
             controller_manager: None,
             reader: Reader::default(),
-            ended: Arc::default(),
+            etcd: Etcd::new(&self.etcd_endpoint)?,
+            baseline: tokio::sync::Mutex::default(),
+            operators: Mutex::default(),
+            tasks: Mutex::default(),
+            was_struck: AtomicBool::default(),
+            counted_from: AtomicU64::default(),
         };
         cluster.wait_ready().await?;
         Ok(cluster)
@@ -140,7 +155,17 @@ pub struct Cluster {
     process: Mutex<Arc<Process>>,
     controller_manager: Option<Process>,
     reader: Reader,
-    ended: Arc<AtomicBool>,
+    etcd: Etcd,
+    /// What it is restored to, if it is one of a pool.
+    baseline: tokio::sync::Mutex<Option<Baseline>>,
+    /// Those that were started on it, and may run.
+    operators: Mutex<Vec<Weak<Running>>>,
+    /// What acts on it within this program.
+    tasks: Mutex<Vec<AbortHandle>>,
+    /// It was stopped or frozen: what it caches may not be what it was.
+    was_struck: AtomicBool,
+    /// Where in the audit log its present use began.
+    counted_from: AtomicU64,
 }
 
 impl Cluster {
@@ -170,21 +195,44 @@ impl Cluster {
 
     /// Ends it for good, with all that it keeps running and the operators on it.
     pub fn stop(&self) {
-        self.ended.store(true, Ordering::Relaxed);
+        self.end_clients();
         self.stop_apiserver();
         if let Some(controller_manager) = &self.controller_manager {
             controller_manager.kill();
         }
     }
 
-    /// Whether it has ended for good.
-    pub(crate) fn ended(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.ended)
+    /// An operator was started on it, and is ended with it.
+    pub(crate) fn runs(&self, operator: &Arc<Running>) {
+        let mut operators = self.operators.lock().unwrap_or_else(PoisonError::into_inner);
+        operators.push(Arc::downgrade(operator));
+    }
+
+    /// A task acts on it, and is ended with it.
+    fn serves(&self, task: AbortHandle) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(task);
+    }
+
+    /// Ends the operators on it and what acts on it within this program, for good.
+    fn end_clients(&self) {
+        for task in std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner)) {
+            task.abort();
+        }
+        let operators = std::mem::take(&mut *self.operators.lock().unwrap_or_else(PoisonError::into_inner));
+        for operator in operators.iter().filter_map(Weak::upgrade) {
+            operator.end();
+        }
+    }
+
+    /// What each of its keys in etcd begins with.
+    fn etcd_prefix(&self) -> String {
+        format!("/{}", self.name)
     }
 
     /// Kills the apiserver, as a node that is lost would. Its clients see refused connections until
     /// [`start_apiserver`](Self::start_apiserver).
     pub fn stop_apiserver(&self) {
+        self.was_struck.store(true, Ordering::Relaxed);
         self.apiserver().kill();
     }
 
@@ -199,6 +247,7 @@ impl Cluster {
     /// Freezes the apiserver (`SIGSTOP`): connections stay open and nothing answers, until
     /// [`thaw_apiserver`](Self::thaw_apiserver).
     pub fn freeze_apiserver(&self) -> Result<()> {
+        self.was_struck.store(true, Ordering::Relaxed);
         self.apiserver().signal(Signal::STOP)
     }
 
@@ -221,14 +270,6 @@ impl Cluster {
         command
             .arg("--kubeconfig")
             .arg(self.kubeconfig())
-            // There are no nodes to look after, and nobody to share the lead with.
-            .args([
-                "--controllers",
-                "*,-nodeipam,-node-lifecycle-controller",
-                "--leader-elect=false",
-            ])
-            // Serves nothing: one port less to find.
-            .arg("--secure-port=0")
             .arg("--service-account-private-key-file")
             .arg(&self.credentials.service_account_key)
             .arg("--root-ca-file")

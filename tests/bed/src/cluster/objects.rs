@@ -25,6 +25,13 @@ struct Known {
     kinds: HashMap<String, (ApiResource, Scope)>,
 }
 
+impl Reader {
+    /// The kinds are learnt anew when they are next asked for.
+    pub(super) async fn forget(&self) {
+        *self.0.lock().await = None;
+    }
+}
+
 impl std::fmt::Debug for Known {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Known")

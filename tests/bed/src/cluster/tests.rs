@@ -9,7 +9,7 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::*;
-use crate::wait;
+use bed_programs as wait;
 
 fn config_map(name: &str) -> ConfigMap {
     ConfigMap {

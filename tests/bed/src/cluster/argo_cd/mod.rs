@@ -14,6 +14,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use k8s_openapi::ByteString;
@@ -23,9 +24,9 @@ use serde_json::{Value, json};
 
 use self::repository::Repository;
 use super::{Cluster, READY_LIMIT};
-use crate::artifacts::{self, ArgoCdPrograms};
-use crate::process::Process;
-use crate::wait;
+use bed_programs as wait;
+use bed_programs::ArgoCdPrograms;
+use bed_programs::Process;
 
 pub use application::{Application, ApplicationStatus};
 pub use repository::Repository as ArgoCdRepository;
@@ -55,7 +56,9 @@ impl Cluster {
     /// Builds Argo CD if need be (about three minutes), starts it for this cluster and waits until it works. To be called
     /// once for a cluster.
     pub async fn argo_cd(&self) -> Result<ArgoCd> {
-        let programs = artifacts::argo_cd().await?;
+        let programs = bed_programs::argo_cd().await?;
+        // Its processes go on until the bed ends; nobody else gets this cluster.
+        self.was_struck.store(true, Ordering::Relaxed);
         let repository = Repository::create(&self.bed, &format!("{}-git", self.name)).await?;
         self.install_argo_cd(&programs).await?;
         let (redis, redis_address) = self.start_redis(&programs).await?;
@@ -162,7 +165,7 @@ impl Cluster {
         fs::write(&verify, "#!/bin/sh\n")?;
         fs::set_permissions(&verify, Permissions::from_mode(0o755))?;
         // Charts are rendered by the helm that it finds.
-        symlink(artifacts::tools().await?.helm, directory.join("helm"))?;
+        symlink(bed_programs::control_plane().await?.helm, directory.join("helm"))?;
         let (port, metrics) = (self.bed.free_port()?, self.bed.free_port()?);
         let mut command = Command::new(programs.directory.join("argocd-repo-server"));
         command

@@ -47,6 +47,7 @@ async fn pin(deployments: &Api<Deployment>, image: &str) -> Result<()> {
 }
 
 #[tokio::test]
+#[ignore = "needs Argo CD: cargo xtask test --all"]
 async fn argo_cd_takes_a_foreign_image_back_unless_it_is_told_to_leave_it() -> Result<()> {
     let control_plane = ControlPlane::start(&Bed::new()?).await?;
     let cluster = control_plane.cluster("main").await?;

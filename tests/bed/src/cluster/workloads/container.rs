@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use super::behaviour::Behaviour;
-use crate::digest::sha256;
+use bed_programs::sha256;
 
 /// How long a container that is to end runs.
 const TASK: Duration = Duration::from_secs(1);

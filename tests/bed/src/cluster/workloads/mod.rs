@@ -25,11 +25,12 @@ use tokio::task::JoinHandle;
 
 use self::behaviour::Behaviours;
 use super::{Cluster, READY_LIMIT};
-use crate::wait;
+use bed_programs as wait;
 
 pub use behaviour::Behaviour;
 
-/// Nodes of a cluster, and what happens to the pods on them. Ends when it is dropped: the pods then stay as they are.
+/// Nodes of a cluster, and what happens to the pods on them. Ends when it is dropped, or with the cluster: the pods then stay as
+/// they are.
 #[derive(Debug)]
 pub struct Workloads {
     behaviours: Arc<Mutex<Behaviours>>,
@@ -60,6 +61,7 @@ impl Cluster {
         .await?;
         let behaviours = Arc::new(Mutex::new(Behaviours::default()));
         let serving = tokio::spawn(kubelet::serve(client, names, Arc::clone(&behaviours)));
+        self.serves(serving.abort_handle());
         Ok(Workloads { behaviours, serving })
     }
 }

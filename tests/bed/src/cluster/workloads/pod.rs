@@ -10,7 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::behaviour::Behaviours;
 use super::container::{self, Restart};
-use crate::digest::sha256;
+use bed_programs::sha256;
 
 /// Where all nodes are, as far as anyone is told. From the block for documentation: nothing answers there.
 pub(super) const HOST_IP: &str = "192.0.2.1";
