@@ -50,7 +50,6 @@ pub(crate) const EXCEPTIONS: &[(&str, &str)] = &[
 pub(crate) const CIRCLES: &[&[&str]] = &[
     &[
         "src/controllers/lifecycle/nudge.rs",
-        "src/controllers/lifecycle/select.rs",
         "src/controllers/prefixed/mod.rs",
         "src/controllers/promotion/act.rs",
         "src/controllers/promotion/check.rs",
@@ -66,7 +65,6 @@ pub(crate) const CIRCLES: &[&[&str]] = &[
         "src/controllers/registry/connection.rs",
         "src/controllers/registry/mod.rs",
         "src/controllers/registry/plan.rs",
-        "src/controllers/repository/gate.rs",
         "src/controllers/world.rs",
         "src/events/queues.rs",
         "src/in_use/handle.rs",
