@@ -11,6 +11,7 @@ pub mod pull_secret;
 pub mod registry;
 pub mod replication;
 pub mod repository;
+pub(crate) mod selector;
 pub mod span;
 pub mod status;
 

@@ -45,6 +45,7 @@ use crate::{
         turns::Turns,
     },
     controllers::{
+        access::Standing,
         lifecycle::{nudge::Policies, select::PolicyName},
         prefixed::{Watch, Watches},
         promotion::{
@@ -52,7 +53,7 @@ use crate::{
             shared::{Promoting, Settings},
         },
         pull_secret::watch::Pulls,
-        registry::{self, connection::Standing, documents},
+        registry::{self, documents},
         world::{Identity, World},
     },
     events::queues::Queues,

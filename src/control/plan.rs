@@ -77,6 +77,16 @@ impl Verdict {
         }
     }
 
+    /// What keeps the object from being as it asks, without the reason; `None` where nothing is known to.
+    pub(crate) fn trouble(&self) -> Option<&str> {
+        match self {
+            Self::Suspended { message } | Self::Waiting { message, .. } | Self::Blocked { message, .. } => {
+                Some(message)
+            }
+            Self::Settled { .. } | Self::Observed { .. } | Self::NotYet { .. } => None,
+        }
+    }
+
     /// The reason it becomes in the `Ready` condition.
     pub(crate) const fn reason(&self) -> Reason {
         match self {

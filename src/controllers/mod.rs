@@ -1,5 +1,8 @@
 //! One controller a kind, each a folder: `mod.rs` observes and applies, `plan.rs` decides.
 
+pub(crate) mod access;
+#[cfg(test)]
+mod access_tests;
 pub(crate) mod cache_rule;
 pub(crate) mod creation_template;
 pub(crate) mod lifecycle;

@@ -29,7 +29,7 @@ use crate::{
     aws::error::{AwsError, Fault},
     control::{context::Context, events::News},
     controllers::{
-        registry::connection::{Connection, Standing},
+        registry::connection::Connection,
         world::{Hint, World},
     },
 };
@@ -79,7 +79,7 @@ impl Keeper {
             return interval;
         };
         replicas::known(world).await;
-        if connection.standing() != Some(Standing::Managing) {
+        if !connection.manages() {
             let asked = asked(world, name, connection);
             in_use.is_blind(&asked, "this cluster does not manage the registry");
             in_use.cover_only(&[]);
@@ -151,10 +151,8 @@ impl Keeper {
     ) -> Duration {
         let interval = world.in_use.interval;
         let key = connection.key();
-        let is_open = matches!(
-            connection.standing(),
-            Some(Standing::Observing | Standing::ManagedElsewhere(_))
-        );
+        let standing = connection.standing();
+        let is_open = standing.is_some_and(|standing| standing.is_usable() && !standing.manages());
         if !is_open || !replicas::is_destination(world, &key) {
             return interval;
         }
@@ -196,7 +194,7 @@ impl Keeper {
         status: Option<&InUseStatus>,
     ) -> Result<Survey, AwsError> {
         let in_use = &connection.in_use;
-        let manages = connection.standing() == Some(Standing::Managing);
+        let manages = connection.manages();
         let readings = self.shelf.read(world, connection, reports, manages).await?;
         let own = in_use.report();
         let settings = registry.spec.in_use.clone().unwrap_or_default();

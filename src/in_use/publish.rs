@@ -14,7 +14,7 @@ use crate::{
     api::names::{RepositoryName, Tag},
     control::events::cut,
     controllers::{
-        registry::connection::{Connection, Standing},
+        registry::connection::Connection,
         world::{Hint, World},
     },
 };
@@ -67,7 +67,7 @@ impl Publisher<'_> {
     async fn publish(&self, collected: &Collected, own: &mut Option<Tag>) -> Duration {
         let in_use = &self.connection.in_use;
         let interval = self.world.in_use.interval;
-        if matches!(self.connection.standing(), None | Some(Standing::NotReady(_))) {
+        if !self.connection.is_usable() {
             return interval;
         }
         if self.connection.inventory.get(self.reports).is_none() {
@@ -173,7 +173,7 @@ impl Publisher<'_> {
 
     /// Shows in the status how it went, where nobody else writes there: whoever manages the registry has more to say.
     fn show(&self, message: String) {
-        if self.connection.standing() == Some(Standing::Managing) {
+        if self.connection.manages() {
             return;
         }
         let guard = self.world.registries.get(&ObjectRef::new(self.registry));

@@ -18,7 +18,7 @@ use crate::{
     },
     control::spawn::list_of,
     controllers::{
-        registry::connection::{Connection, Standing},
+        registry::connection::Connection,
         replication::parts::deletes,
         world::{Hint, World},
     },
@@ -143,7 +143,7 @@ pub(super) fn look(world: &World, key: &RegistryKey) -> Result<Surveyed, String>
         .connection(&name)
         .ok_or_else(|| format!("Registry {name} has not been looked at yet"))?;
     // Its reports can be read whoever manages it.
-    if let None | Some(Standing::NotReady(_)) = connection.standing() {
+    if !connection.is_usable() {
         return Err(format!("Registry {name} is not ready"));
     }
     let good_for: Duration = world.in_use.interval * GOOD_FOR;

@@ -25,10 +25,7 @@ use crate::{
         parking::{self, ReleasedTag},
     },
     controllers::{
-        registry::{
-            connection::{Connection, Standing},
-            plan::is_ours,
-        },
+        registry::{connection::Connection, plan::is_ours},
         world::World,
     },
 };
@@ -251,7 +248,7 @@ impl Look<'_> {
             .map_err(|_| AwsError::incomplete("DescribeRepositories", "a claim name"))?;
         let claim = self.connection.read_claim(&claim).await?;
         let ours = claim.is_some_and(|claim| is_ours(&claim, &self.world.identity));
-        Ok(ours && self.connection.standing() == Some(Standing::Managing))
+        Ok(ours && self.connection.manages())
     }
 
     /// Whether the image is there after all, be it in the archive.

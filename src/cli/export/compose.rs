@@ -18,11 +18,8 @@ use crate::{
     },
     aws::record::{Mutability, Record, StoredEncryption},
     controllers::{
-        registry::connection::Standing,
-        repository::{
-            cleanup,
-            gate::{Gate, gate},
-        },
+        access::{Grants, Request, Standing, access},
+        repository::cleanup,
     },
     document::{lifecycle, policy},
 };
@@ -277,21 +274,18 @@ fn admits(
     repository: &Repository,
     registry: &Registry,
     labels: Option<&BTreeMap<String, String>>,
-) -> Result<crate::controllers::repository::gate::Grants, String> {
+) -> Result<Grants, String> {
     let name = repository.repository_name().map_err(|error| error.to_string())?;
+    let request = Request::of_repository(repository, &name, Some(registry), labels);
     // Whether it is managed or only observed has no bearing on what may be said.
-    match gate(repository, &name, Some(registry), labels, Some(Standing::Observing)) {
-        Gate::Open { grants, .. } => Ok(grants),
-        Gate::Closed(verdict) | Gate::Lost(verdict) => Err(verdict.to_string()),
-    }
+    let access = access(&request, Some(((), Standing::Observing)));
+    access
+        .map(|access| access.grants())
+        .map_err(|denied| denied.verdict().to_string())
 }
 
 /// The repository's policy as a manifest has it, or why a manifest cannot have it.
-fn policy_of(
-    text: &str,
-    registry: &Registry,
-    grants: &crate::controllers::repository::gate::Grants,
-) -> Result<RepositoryPolicy, String> {
+fn policy_of(text: &str, registry: &Registry, grants: &Grants) -> Result<RepositoryPolicy, String> {
     let value: Value = serde_json::from_str(text).map_err(|error| format!("it is not JSON: {error}"))?;
     let document = policy::Policy::from_value(&value).map_err(|error| error.to_string())?;
     let stored = policy::Policy::parse(text).map_err(|error| error.to_string())?;

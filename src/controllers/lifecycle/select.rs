@@ -7,10 +7,7 @@ use std::{cmp::Ordering, collections::BTreeMap, fmt};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use crate::{
-    api::{ClusterLifecyclePolicy, LifecyclePolicy, names::RepositoryName},
-    controllers::repository::gate::selects,
-};
+use crate::api::{ClusterLifecyclePolicy, LifecyclePolicy, names::RepositoryName, selector::selects};
 
 /// Labels of an object.
 type Labels = BTreeMap<String, String>;

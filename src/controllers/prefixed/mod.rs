@@ -1,7 +1,6 @@
 //! What pull-through cache rules and creation templates have in common: ECR keeps them in one list a registry, by prefix,
 //! without tags. One listing serves all objects of a kind; whose an entry is stands in the status of its object.
 
-pub(crate) mod gate;
 pub(crate) mod plan;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
@@ -13,11 +12,9 @@ use kube::{
     runtime::reflector::{ObjectRef, Store},
 };
 
-use self::{
-    gate::{Gate, gate},
-    plan::{Entry, Facts, Seen, Sight, Wish},
-};
+use self::plan::{Entry, Facts, Seen, Sight, Wish};
 use super::{
+    access::{Denied, Request, access},
     registry::{claim_name, connection::Connection, plan::is_ours},
     world::{Hint, Identity, World},
 };
@@ -216,21 +213,14 @@ where
     if goal == Goal::Absent && object.deletion() == RetainOrDelete::Retain {
         return Ok(Seen::Unread);
     }
-    let standing = references
-        .connection
-        .as_ref()
-        .and_then(|connection| connection.standing());
-    let manage = match gate(object.registry_name(), references.registry.as_ref(), standing) {
-        Gate::Open { manage } => manage,
-        shut => return Ok(Seen::Shut(shut)),
-    };
-    let Some(connection) = &references.connection else {
-        return Ok(Seen::Shut(Gate::Closed(Verdict::NotYet {
-            after: Duration::from_secs(2),
-        })));
+    let request = Request::of_cluster(object.registry_name(), references.registry.as_ref());
+    let connection = references.connection.as_deref().and_then(Connection::with_standing);
+    let (manage, connection) = match access(&request, connection) {
+        Ok(access) => (access.manage, access.connection),
+        Err(denied) => return Ok(Seen::Shut(denied)),
     };
     let wish = match (goal, wish) {
-        (Goal::Present, Err(verdict)) => return Ok(Seen::Shut(Gate::Closed(verdict))),
+        (Goal::Present, Err(verdict)) => return Ok(Seen::Shut(Denied::NotNow(verdict))),
         (_, wish) => wish,
     };
     let prefix = object.prefix();

@@ -6,13 +6,13 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::gate::Gate;
 use crate::{
     api::prefixed::{AskedStatus, OwnedStatus, RetainOrDelete},
     control::{
         plan::{Goal, Plan, Verdict, Warning},
         reason::Reason,
     },
+    controllers::access::Denied,
 };
 
 /// How far the creation time that ECR tells may be from when it was asked for: the longest call, and clocks that differ.
@@ -60,7 +60,7 @@ pub(crate) struct Change<T> {
 #[derive(Debug)]
 pub(crate) enum Seen<E, V = ()> {
     /// The object may not act, for the reason given.
-    Shut(Gate),
+    Shut(Denied),
     /// The object goes and its entry stays: nothing was looked at.
     Unread,
     Open(Box<Sight<E, V>>),
@@ -208,14 +208,7 @@ pub(crate) fn plan<W: Wish, V>(
     now: Timestamp,
 ) -> Plan<Step<W::Terms>> {
     match (goal, seen) {
-        (_, Seen::Shut(Gate::Closed(verdict))) | (Goal::Present, Seen::Shut(Gate::Lost(verdict))) => {
-            Plan::verdict(verdict.clone())
-        }
-        (Goal::Absent, Seen::Shut(Gate::Lost(verdict))) => left_behind(facts, &verdict.to_string()),
-        // The gate is what shuts; an open one never gets here.
-        (_, Seen::Shut(Gate::Open { .. })) => Plan::verdict(Verdict::NotYet {
-            after: Duration::from_secs(2),
-        }),
+        (goal, Seen::Shut(denied)) => denied.plan(goal, |why| left_behind(facts, why)),
         (_, Seen::Unread) => Plan::verdict(Verdict::settled()),
         (Goal::Present, Seen::Open(sight)) => match wish {
             Ok(wish) => present(facts, wish, sight, now),

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use kube::{Api, ResourceExt as _, core::DeserializeGuard, runtime::reflector::ObjectRef};
 
 use super::super::{
-    registry::connection::{Connection, Standing},
-    repository::gate,
+    access::{Request, Tenancy, access},
+    registry::connection::Connection,
     world::World,
 };
 use crate::{
@@ -158,11 +158,19 @@ async fn named(wanted: &Wanted<'_>, namespace: &str, ctx: &Context<World>) -> Re
         Ok(resolved) => resolved,
         Err(verdict) => return Ok(Err(verdict)),
     };
-    let Some(found) = ctx.world.registry(&registry).await? else {
-        return Ok(Err(waiting(format!("Registry {registry} does not exist"))));
-    };
+    let found = ctx.world.registry(&registry).await?;
     let labels = ctx.world.namespace(namespace).await?;
-    Ok(enter(&ctx.world, &found, &registry, name, namespace, labels.as_ref()))
+    let request = Request {
+        registry_name: &registry,
+        registry: found.as_ref(),
+        tenancy: Some(Tenancy {
+            permission: Permission::Promote,
+            namespace,
+            labels: labels.as_ref(),
+            repository: Some(&name),
+        }),
+    };
+    Ok(enter(&request, &name, ctx.world.connection(&registry)))
 }
 
 /// The Registry and the name of the repository.
@@ -198,49 +206,20 @@ fn waiting(message: String) -> Verdict {
 }
 
 /// Whether the namespace may promote from or to the repository.
-fn enter(
-    world: &World,
-    registry: &Registry,
-    registry_name: &str,
-    name: RepositoryName,
-    namespace: &str,
-    labels: Option<&super::super::world::Labels>,
-) -> Result<Place, Verdict> {
-    if name.is_reserved() {
+fn enter(request: &Request<'_>, name: &RepositoryName, connection: Option<Arc<Connection>>) -> Result<Place, Verdict> {
+    if request.registry.is_some() && name.is_reserved() {
         let message = format!("{name} belongs to the operator itself: no image is promoted from or to it");
         return Err(Verdict::blocked(Reason::NotAllowed, message));
     }
-    if registry.spec.suspend {
-        let message =
-            format!("spec.suspend of Registry {registry_name} is true: nothing in it is looked at or written");
-        return Err(Verdict::Suspended { message });
-    }
-    if let Err(why) = gate::admitting(&registry.spec.tenants, Permission::Promote, namespace, labels, &name) {
-        let message = format!("Registry {registry_name} {why}");
-        return Err(Verdict::blocked(Reason::NotAllowed, message));
-    }
-    let Some(connection) = world.connection(registry_name) else {
-        return Err(Verdict::NotYet {
-            after: Duration::from_secs(1),
-        });
-    };
-    let unready = match connection.standing() {
-        None => {
-            return Err(Verdict::NotYet {
-                after: Duration::from_secs(1),
-            });
-        }
-        Some(Standing::NotReady(message)) => Some(format!("Registry {registry_name} is not ready: {message}")),
-        // Promoting writes nothing that only the managing cluster may write.
-        Some(Standing::Managing | Standing::Observing | Standing::ManagedElsewhere(_)) => None,
-    };
-    let uri = uri(registry, Some(&connection), &name);
+    let standing = connection.as_ref().and_then(|connection| connection.standing());
+    let access = access(request, connection.zip(standing)).map_err(|denied| denied.verdict().clone())?;
+    let unready = access.unready;
     Ok(Place {
-        connection,
-        region: registry.spec.region.clone(),
-        name,
-        uri,
-        unready,
+        region: access.registry.spec.region.clone(),
+        uri: uri(access.registry, Some(&access.connection), name),
+        connection: access.connection,
+        name: name.clone(),
+        unready: unready.map(|why| format!("Registry {} is not ready: {why}", request.registry_name)),
     })
 }
 

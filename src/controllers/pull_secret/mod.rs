@@ -23,10 +23,10 @@ use kube::{Api, Client, ResourceExt};
 use self::{
     entries::{Entry, Known},
     plan::{AccountSeen, SecretSeen, Seen, Step},
-    scope::Way,
+    scope::Scope,
     watch::Pulls,
 };
-use super::{registry::connection::Connection, world::World};
+use super::{access::Denied, registry::connection::Connection, world::World};
 use crate::{
     api::{
         PullSecret,
@@ -55,7 +55,7 @@ pub(crate) struct References {
     client: Client,
     pulls: Arc<Pulls>,
     /// By Registry, in the order of the spec.
-    ways: Vec<(String, Way)>,
+    scopes: Vec<(String, Result<Scope, Denied>)>,
     connections: BTreeMap<String, Arc<Connection>>,
     source: String,
     /// When to look again, once it is known.
@@ -106,28 +106,28 @@ impl Managed for PullSecret {
         let world = &ctx.world;
         let namespace = self.namespace().unwrap_or_default();
         let labels = world.namespace(&namespace).await?;
-        let (mut ways, mut connections) = (Vec::new(), BTreeMap::new());
+        let (mut scopes, mut connections) = (Vec::new(), BTreeMap::new());
         for name in self.spec.registry_refs.iter().map(|of| &of.name) {
             let registry = match world.registry(name).await {
                 Ok(registry) => registry,
                 // The other Registries of the object have nothing to do with it.
                 Err(error @ Error::UnreadableRegistry { .. }) => {
-                    let (reason, message) = (error.reason(), error.to_string());
-                    ways.push((name.clone(), Way::Held { reason, message }));
+                    let verdict = Verdict::blocked(error.reason(), error.to_string());
+                    scopes.push((name.clone(), Err(Denied::NotNow(verdict))));
                     continue;
                 }
                 Err(error) => return Err(error),
             };
             let connection = world.connection(name);
             let standing = connection.as_ref().and_then(|connection| connection.standing());
-            let way = scope::way(name, registry.as_ref(), &namespace, labels.as_ref(), standing);
-            ways.push((name.clone(), way));
+            let scope = scope::scope(name, registry.as_ref(), &namespace, labels.as_ref(), standing);
+            scopes.push((name.clone(), scope));
             connections.extend(connection.map(|connection| (name.clone(), connection)));
         }
         Ok(References {
             client: ctx.client.clone(),
             pulls: Arc::clone(&world.pulls),
-            ways,
+            scopes,
             connections,
             source: scope::source_identity(&world.identity.owner),
             next: Mutex::default(),
@@ -152,7 +152,7 @@ impl Managed for PullSecret {
             .map(|entry| entry.registry.clone())
             .collect();
         Ok(Seen {
-            ways: references.ways.clone(),
+            scopes: references.scopes.clone(),
             secret,
             accounts,
             failed: BTreeMap::new(),
@@ -191,7 +191,7 @@ impl Managed for PullSecret {
             return PullSecretStatus { common, ..old };
         };
         let entries = known(&seen.secret);
-        let registries = seen.ways.iter().map(|(registry, _)| {
+        let registries = seen.scopes.iter().map(|(registry, _)| {
             let entry = entries.iter().find(|known| known.entry.registry == *registry);
             let entry = entry.map(|known| &known.entry);
             let mut message = plan::trouble(seen, registry)
@@ -223,7 +223,7 @@ impl Managed for PullSecret {
     /// The Secret was there and whole, and an entry was in its list.
     fn is_drift(&self, seen: &Seen) -> bool {
         let Some(status) = &self.status else { return false };
-        let usable = seen.ways.iter().any(|(_, way)| matches!(way, Way::Open(_)));
+        let usable = seen.scopes.iter().any(|(_, scope)| scope.is_ok());
         let broken = match &seen.secret {
             SecretSeen::Absent => true,
             SecretSeen::Ours(ours) => !ours.intact,
@@ -329,8 +329,8 @@ impl PullSecret {
     }
 
     async fn token(&self, registry: &str, references: &References) -> Result<Known, AwsError> {
-        let way = references.ways.iter().find(|(name, _)| name == registry);
-        let (Some((_, Way::Open(scope))), Some(connection)) = (way, references.connections.get(registry)) else {
+        let scope = references.scopes.iter().find(|(name, _)| name == registry);
+        let (Some((_, Ok(scope))), Some(connection)) = (scope, references.connections.get(registry)) else {
             return Err(AwsError::incomplete("AssumeRole", "a Registry that is ready"));
         };
         let pull = Pull {
@@ -394,8 +394,8 @@ impl PullSecret {
             return None;
         }
         let renewable = |entry: &&Entry| {
-            let open = |(name, way): &(String, Way)| *name == entry.registry && matches!(way, Way::Open(_));
-            seen.ways.iter().any(open) && !seen.failed.contains_key(&entry.registry)
+            let open = |(name, scope): &(String, Result<Scope, Denied>)| *name == entry.registry && scope.is_ok();
+            seen.scopes.iter().any(open) && !seen.failed.contains_key(&entry.registry)
         };
         let due =
             entries.iter().map(|known| &known.entry).filter(renewable).map(|entry| {

@@ -20,7 +20,7 @@ use jiff::Timestamp;
 
 use super::{
     entries::{Entry, Known},
-    scope::Way,
+    scope::Scope,
 };
 use crate::{
     api::PullSecret,
@@ -30,6 +30,7 @@ use crate::{
         plan::{Goal, Plan, Verdict, Warning},
         reason::Reason,
     },
+    controllers::access::Denied,
 };
 
 /// How soon to look again where a hint comes when things change.
@@ -45,7 +46,7 @@ const MISSING: Duration = Duration::from_mins(1);
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     /// By Registry, in the order of the spec.
-    pub ways: Vec<(String, Way)>,
+    pub scopes: Vec<(String, Result<Scope, Denied>)>,
     pub secret: SecretSeen,
     /// The wanted ones and the recorded ones.
     pub accounts: BTreeMap<String, AccountSeen>,
@@ -194,7 +195,7 @@ fn present(object: &PullSecret, seen: &Seen, now: Timestamp) -> Plan<Step> {
         SecretSeen::Ours(ours) => &ours.entries,
         _ => &none,
     };
-    let lost = !seen.ways.is_empty() && seen.ways.iter().all(|(_, way)| matches!(way, Way::Lost { .. }));
+    let lost = !seen.scopes.is_empty() && seen.scopes.iter().all(|(_, scope)| is_lost(scope));
     if !lost && let Some(verdict) = in_the_way(&secret, &seen.secret) {
         return Plan {
             steps: leaving(object, seen, |account| !object.spec.service_accounts.contains(account)),
@@ -205,16 +206,13 @@ fn present(object: &PullSecret, seen: &Seen, now: Timestamp) -> Plan<Step> {
     let drop: Vec<String> = entries
         .iter()
         .map(|known| &known.entry.registry)
-        .filter(|registry| match way(seen, registry) {
-            None | Some(Way::Lost { .. }) => true,
-            Some(_) => false,
-        })
+        .filter(|registry| scope(seen, registry).is_none_or(is_lost))
         .cloned()
         .collect();
     let renew: Vec<String> = seen
-        .ways
+        .scopes
         .iter()
-        .filter(|(registry, way)| is_due(object, registry, way, seen, entries, now))
+        .filter(|(registry, scope)| is_due(object, registry, scope, seen, entries, now))
         .map(|(registry, _)| registry.clone())
         .collect();
     let kept = entries.len() - drop.len();
@@ -309,9 +307,14 @@ fn in_the_way(name: &str, secret: &SecretSeen) -> Option<Verdict> {
     }
 }
 
-fn way<'a>(seen: &'a Seen, registry: &str) -> Option<&'a Way> {
-    let found = seen.ways.iter().find(|(name, _)| name == registry);
-    found.map(|(_, way)| way)
+fn scope<'a>(seen: &'a Seen, registry: &str) -> Option<&'a Result<Scope, Denied>> {
+    let found = seen.scopes.iter().find(|(name, _)| name == registry);
+    found.map(|(_, scope)| scope)
+}
+
+/// Whether a token of the Registry is to be taken away.
+fn is_lost(scope: &Result<Scope, Denied>) -> bool {
+    matches!(scope, Err(Denied::NotAnyMore(_)))
 }
 
 fn entry<'a>(entries: &'a [Known], registry: &str) -> Option<&'a Entry> {
@@ -325,8 +328,15 @@ pub(crate) fn seed(object: &PullSecret) -> &str {
 }
 
 /// Whether a token of the Registry is to be taken now.
-fn is_due(object: &PullSecret, registry: &str, way: &Way, seen: &Seen, entries: &[Known], now: Timestamp) -> bool {
-    let Way::Open(scope) = way else { return false };
+fn is_due(
+    object: &PullSecret,
+    registry: &str,
+    scope: &Result<Scope, Denied>,
+    seen: &Seen,
+    entries: &[Known],
+    now: Timestamp,
+) -> bool {
+    let Ok(scope) = scope else { return false };
     let needs_one = match entry(entries, registry) {
         None => true,
         Some(entry) => {
@@ -381,18 +391,16 @@ pub(crate) fn trouble(seen: &Seen, registry: &str) -> Option<(Reason, String)> {
         let reason = Error::from(error.clone()).reason();
         return Some((reason, format!("no new token of {registry}: {error}")));
     }
-    match way(seen, registry)? {
-        Way::Held { reason, message } | Way::Lost { reason, message } => Some((*reason, message.clone())),
-        Way::Open(_) | Way::NotYet => None,
-    }
+    let verdict = scope(seen, registry)?.as_ref().err()?.verdict();
+    verdict.trouble().map(|message| (verdict.reason(), message.to_owned()))
 }
 
 fn verdict(object: &PullSecret, seen: &Seen, entries: &[Known], now: Timestamp) -> (Verdict, Vec<Warning>) {
     let (mut fatal, mut pending): (Vec<(Reason, String)>, Vec<String>) = Default::default();
     let mut not_yet = false;
-    for (registry, way) in &seen.ways {
+    for (registry, scope) in &seen.scopes {
         let valid = entry(entries, registry).is_some_and(|entry| entry.is_valid(now));
-        not_yet |= *way == Way::NotYet;
+        not_yet |= matches!(scope, Err(Denied::NotNow(Verdict::NotYet { .. })));
         match trouble(seen, registry) {
             Some((_, message)) if valid => pending.push(message),
             Some(trouble) => fatal.push(trouble),

@@ -1,11 +1,14 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 
 use super::{
     entries::{self, Entry, Known},
     plan::{AccountSeen, Ours, SecretSeen, Seen, Step, plan},
-    scope::{Scope, Way},
+    scope::Scope,
 };
 use crate::{
     api::{PullSecret, pull_secret::PullSecretStatus, registry::AssumeRole},
@@ -17,6 +20,7 @@ use crate::{
         plan::{Goal, Plan, Verdict},
         reason::Reason,
     },
+    controllers::access::Denied,
 };
 
 /// Minutes after the tokens were taken.
@@ -39,8 +43,8 @@ fn object(registries: &[&str], accounts: &[&str], recorded: &[&str]) -> PullSecr
     object
 }
 
-fn open() -> Way {
-    Way::Open(Scope {
+fn open() -> Result<Scope, Denied> {
+    Ok(Scope {
         role: AssumeRole {
             role_arn: "arn:aws:iam::111122223333:role/pull".parse().unwrap(),
             external_id: None,
@@ -50,18 +54,24 @@ fn open() -> Way {
     })
 }
 
-fn held() -> Way {
-    Way::Held {
-        reason: Reason::RegistryNotReady,
-        message: "Registry is not ready".into(),
-    }
+fn held() -> Result<Scope, Denied> {
+    Err(Denied::NotNow(Verdict::blocked(
+        Reason::RegistryNotReady,
+        "Registry is not ready",
+    )))
 }
 
-fn lost() -> Way {
-    Way::Lost {
-        reason: Reason::NotAllowed,
-        message: "Registry has no tenant".into(),
-    }
+fn lost() -> Result<Scope, Denied> {
+    Err(Denied::NotAnyMore(Verdict::blocked(
+        Reason::NotAllowed,
+        "Registry has no tenant",
+    )))
+}
+
+fn not_yet() -> Result<Scope, Denied> {
+    Err(Denied::NotNow(Verdict::NotYet {
+        after: Duration::from_secs(2),
+    }))
 }
 
 fn known(registry: &str) -> Known {
@@ -96,9 +106,9 @@ fn found(names: &[&str]) -> AccountSeen {
     }
 }
 
-fn seen(ways: &[(&str, Way)], secret: SecretSeen) -> Seen {
+fn seen(scopes: &[(&str, Result<Scope, Denied>)], secret: SecretSeen) -> Seen {
     Seen {
-        ways: ways
+        scopes: scopes
             .iter()
             .map(|(name, way)| ((*name).to_owned(), way.clone()))
             .collect(),
@@ -220,7 +230,7 @@ fn a_registry_that_is_not_ready_is_not_asked_and_loses_nothing() {
     let there = seen(&[("a", held())], ours(&["a"]));
     assert!(matches!(verdict(&object, &there, 40), Verdict::Settled { message } if !message.is_empty()));
     assert!(matches!(verdict(&object, &there, 60), Verdict::Waiting { .. }));
-    let starting = seen(&[("a", Way::NotYet)], ours(&["a"]));
+    let starting = seen(&[("a", not_yet())], ours(&["a"]));
     assert!(matches!(verdict(&object, &starting, 40), Verdict::NotYet { .. }));
 }
 

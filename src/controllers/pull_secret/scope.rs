@@ -8,8 +8,8 @@ use crate::{
         names::{OwnerId, RESERVED_PREFIX, RepositoryPrefix},
         registry::{AssumeRole, Permission},
     },
-    control::reason::Reason,
-    controllers::{registry::connection::Standing, repository::gate::selects},
+    control::{plan::Verdict, reason::Reason},
+    controllers::access::{Denied, Request, Standing, Tenancy, access},
     digest::short,
 };
 
@@ -18,24 +18,6 @@ const MOST_POLICY: usize = 2_048;
 
 /// The most characters of a session's name and of a source identity.
 const MOST_NAME: usize = 64;
-
-/// Whether an object may have a token of a registry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
-    Open(Scope),
-    /// Not now: nothing new is asked for, and what is there stays until it expires.
-    Held {
-        reason: Reason,
-        message: String,
-    },
-    /// Not any more, or never: what is there goes.
-    Lost {
-        reason: Reason,
-        message: String,
-    },
-    /// The Registry has not been looked at yet.
-    NotYet,
-}
 
 /// What a token is asked for with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,69 +29,51 @@ pub(crate) struct Scope {
     pub digest: String,
 }
 
-/// Decides for one Registry, by its name. `labels` are those of the object's namespace.
-pub(crate) fn way(
+/// The scope of a namespace in one Registry, or why it may have no token. `labels` are those of the namespace.
+pub(crate) fn scope(
     name: &str,
     registry: Option<&Registry>,
     namespace: &str,
     labels: Option<&BTreeMap<String, String>>,
     standing: Option<Standing>,
-) -> Way {
-    let held = |reason, message| Way::Held { reason, message };
-    let lost = |message| Way::Lost {
-        reason: Reason::NotAllowed,
-        message,
+) -> Result<Scope, Denied> {
+    let role = |registry: &Registry| {
+        let message =
+            format!("Registry {name} has no spec.pull, which names the role whose rights the Secret would carry");
+        let role = registry.spec.pull.clone();
+        role.ok_or(Denied::NotAnyMore(Verdict::blocked(Reason::NotAllowed, message)))
     };
-    let Some(registry) = registry else {
-        let message = format!("Registry {name} does not exist");
-        return held(Reason::RegistryNotReady, message);
+    // Without a role it does not matter what the tenants say.
+    registry.map(role).transpose()?;
+    let request = Request {
+        registry_name: name,
+        registry,
+        tenancy: Some(Tenancy {
+            permission: Permission::Pull,
+            namespace,
+            labels,
+            repository: None,
+        }),
     };
-    let Some(role) = &registry.spec.pull else {
-        return lost(format!(
-            "Registry {name} has no spec.pull, which names the role whose rights the Secret would carry"
-        ));
-    };
-    let empty = BTreeMap::new();
-    let labels = labels.unwrap_or(&empty);
-    let tenants = registry
-        .spec
-        .tenants
-        .iter()
-        .filter(|tenant| tenant.may.contains(&Permission::Pull) && selects(&tenant.namespace_selector, labels));
+    let access = access(&request, Some(()).zip(standing))?;
+    let (registry, role) = (access.registry, role(access.registry)?);
+    let tenants = access.tenants.iter();
     let prefixes: Vec<&RepositoryPrefix> = tenants.flat_map(|tenant| &tenant.repository_prefixes).collect();
-    if prefixes.is_empty() {
-        return lost(format!(
-            "Registry {name} has no tenant that lets namespace {namespace} pull images"
-        ));
-    }
-    if registry.spec.suspend {
-        let message = format!("spec.suspend of Registry {name} is true: no token of it is renewed");
-        return held(Reason::RegistryNotReady, message);
-    }
-    match standing {
-        None => return Way::NotYet,
-        Some(Standing::NotReady(message)) => return held(Reason::RegistryNotReady, message),
-        // Pulling writes nothing to the registry, so that it does not matter who is its writer.
-        Some(Standing::Managing | Standing::Observing | Standing::ManagedElsewhere(_)) => {}
-    }
     let policy = policy(registry, namespace, &prefixes);
     if policy.len() > MOST_POLICY {
         let message = format!(
             "the tenants of Registry {name} that let namespace {namespace} pull have too many or too long repositoryPrefixes for one \
              session policy, of which AWS takes {MOST_POLICY} characters; give the namespace fewer, shorter ones in spec.tenants"
         );
-        return held(Reason::Invalid, message);
+        return Err(Denied::NotNow(Verdict::blocked(Reason::Invalid, message)));
     }
     let whole = [
         &policy,
         role.role_arn.as_str(),
         role.external_id.as_deref().unwrap_or_default(),
     ];
-    Way::Open(Scope {
-        role: role.clone(),
-        digest: short(&whole.map(|part| format!("{part}\0")).concat()),
-        policy,
-    })
+    let digest = short(&whole.map(|part| format!("{part}\0")).concat());
+    Ok(Scope { role, policy, digest })
 }
 
 /// Pulling, from what the prefixes hold, and nothing else.
@@ -212,18 +176,18 @@ mod tests {
         Registry::new("main", serde_json::from_value(whole).unwrap())
     }
 
-    fn decide(registry: Option<&Registry>, label: &str, standing: Option<Standing>) -> Way {
+    fn decide(registry: Option<&Registry>, label: &str, standing: Option<Standing>) -> Result<Scope, Denied> {
         let labels = BTreeMap::from([("ecr".to_owned(), label.to_owned())]);
-        way("main", registry, "team-a", Some(&labels), standing)
+        scope("main", registry, "team-a", Some(&labels), standing)
     }
 
-    fn lost(way: &Way) -> bool {
+    fn lost(scope: &Result<Scope, Denied>) -> bool {
         matches!(
-            way,
-            Way::Lost {
+            scope,
+            Err(Denied::NotAnyMore(Verdict::Blocked {
                 reason: Reason::NotAllowed,
                 ..
-            }
+            }))
         )
     }
 
@@ -235,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_token_is_for_pulling_from_the_prefixes_of_the_namespace_and_for_nothing_else() {
-        let Way::Open(scope) = decide(Some(&registry(&serde_json::json!({}))), "yes", Some(Standing::Managing)) else {
+        let Ok(scope) = decide(Some(&registry(&serde_json::json!({}))), "yes", Some(Standing::Managing)) else {
             panic!("shut")
         };
         let policy: serde_json::Value = serde_json::from_str(&scope.policy).unwrap();
@@ -272,7 +236,7 @@ mod tests {
             let spec = serde_json::json!({ "tenants": [{
                 "namespaceSelector": {}, "repositoryPrefixes": [prefix], "may": ["Pull"],
             }]});
-            let Way::Open(scope) = decide(Some(&registry(&spec)), "yes", Some(Standing::Managing)) else {
+            let Ok(scope) = decide(Some(&registry(&spec)), "yes", Some(Standing::Managing)) else {
                 panic!("shut")
             };
             let policy: serde_json::Value = serde_json::from_str(&scope.policy).unwrap();
@@ -288,7 +252,7 @@ mod tests {
     fn the_partition_is_that_of_the_region() {
         for (region, partition) in [("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov")] {
             let registry = registry(&serde_json::json!({ "region": region }));
-            let Way::Open(scope) = decide(Some(&registry), "yes", Some(Standing::Observing)) else {
+            let Ok(scope) = decide(Some(&registry), "yes", Some(Standing::Observing)) else {
                 panic!("shut")
             };
             assert!(
@@ -328,16 +292,22 @@ mod tests {
             Standing::Observing,
             Standing::ManagedElsewhere("x".into()),
         ] {
-            assert!(matches!(with(Some(standing)), Way::Open(_)));
+            assert!(with(Some(standing)).is_ok());
         }
-        assert!(matches!(with(Some(Standing::NotReady("x".into()))), Way::Held { .. }));
-        assert_eq!(with(None), Way::NotYet);
-        assert!(matches!(decide(None, "yes", None), Way::Held { .. }));
+        let held = |scope| {
+            matches!(
+                scope,
+                Err(Denied::NotNow(Verdict::Waiting {
+                    reason: Reason::RegistryNotReady,
+                    ..
+                }))
+            )
+        };
+        assert!(held(with(Some(Standing::NotReady("x".into())))));
+        assert!(matches!(with(None), Err(Denied::NotNow(Verdict::NotYet { .. }))));
+        assert!(held(decide(None, "yes", None)));
         let suspended = self::registry(&serde_json::json!({ "suspend": true }));
-        assert!(matches!(
-            decide(Some(&suspended), "yes", Some(Standing::Managing)),
-            Way::Held { .. }
-        ));
+        assert!(held(decide(Some(&suspended), "yes", Some(Standing::Managing))));
     }
 
     #[test]
@@ -346,10 +316,10 @@ mod tests {
         let many = serde_json::json!({ "tenants": [{
             "namespaceSelector": {}, "repositoryPrefixes": prefixes, "may": ["Pull"],
         }]});
-        let Way::Held {
+        let Err(Denied::NotNow(Verdict::Blocked {
             reason: Reason::Invalid,
             message,
-        } = decide(Some(&registry(&many)), "yes", Some(Standing::Managing))
+        })) = decide(Some(&registry(&many)), "yes", Some(Standing::Managing))
         else {
             panic!("not refused")
         };
@@ -359,7 +329,7 @@ mod tests {
     #[test]
     fn another_role_or_other_prefixes_are_another_scope() {
         let digest = |spec| match decide(Some(&registry(&spec)), "yes", Some(Standing::Managing)) {
-            Way::Open(scope) => scope.digest,
+            Ok(scope) => scope.digest,
             other => panic!("{other:?}"),
         };
         let first = digest(serde_json::json!({}));

@@ -19,23 +19,10 @@ use crate::{
         sqs::Sqs,
     },
     control::gate::Gate,
-    controllers::prefixed::Listings,
+    controllers::{access::Standing, prefixed::Listings},
     in_use::{InUse, usage::RegistryKey},
     metrics::Metrics,
 };
-
-/// Whether objects may use the registry, as its Registry was last seen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// This cluster is the one writer.
-    Managing,
-    /// Look and report only.
-    Observing,
-    /// Somebody else is the one writer.
-    ManagedElsewhere(String),
-    /// Not to be used now; the message says why.
-    NotReady(String),
-}
 
 /// The tags of the claim and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,6 +126,21 @@ impl Connection {
 
     pub(crate) fn standing(&self) -> Option<Standing> {
         self.standing.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The connection with its standing, once its Registry has been looked at.
+    pub(crate) fn with_standing(&self) -> Option<(&Self, Standing)> {
+        self.standing().map(|standing| (self, standing))
+    }
+
+    /// Whether this cluster is the one writer of the registry.
+    pub(crate) fn manages(&self) -> bool {
+        self.standing().is_some_and(|standing| standing.manages())
+    }
+
+    /// Whether the registry answers, whoever is its writer.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.standing().is_some_and(|standing| standing.is_usable())
     }
 
     /// Sets the standing; true if it or the Registry's generation is new to the objects of the registry.

@@ -18,10 +18,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Resource, ResourceExt, api::ListParams, core::DeserializeGuard, runtime::reflector::Store};
 
 use self::{
-    connection::{Connection, Standing},
+    connection::Connection,
     plan::{Seen, Step},
 };
-use super::world::{Hint, Identity, World};
+use super::{
+    access::Standing,
+    world::{Hint, Identity, World},
+};
 use crate::{
     api::{
         CLAIM_REPOSITORY, PullSecret, PullThroughCacheRule, Registry, ReplicationConfig, Repository,
@@ -302,8 +305,7 @@ impl Managed for Registry {
 
 /// From where events are to be read; from nowhere while the registry is not to be used at all.
 fn source(registry: &Registry, connection: &Arc<Connection>) -> Option<Source> {
-    let usable = !matches!(connection.standing(), None | Some(Standing::NotReady(_)));
-    let events = registry.spec.events.as_ref().filter(|_| usable)?;
+    let events = registry.spec.events.as_ref().filter(|_| connection.is_usable())?;
     Some(Source {
         connection: Arc::clone(connection),
         queue_url: events.queue_url.clone(),

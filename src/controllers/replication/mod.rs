@@ -23,9 +23,10 @@ use tokio::time::Instant;
 
 use self::{
     parts::{Covers, Part, Refused, deletes},
-    plan::{Gate, Seen, Sight, Step},
+    plan::{Seen, Sight, Step},
 };
 use super::{
+    access::{Access, Request, access},
     registry::connection::Connection,
     world::{Hint, World},
 };
@@ -146,15 +147,17 @@ impl Managed for ReplicationConfig {
 
     async fn observe(&self, goal: Goal, look: Look, references: &References) -> Result<Seen> {
         let name = &self.spec.registry_ref.name;
-        let standing = references
-            .connection
-            .as_ref()
-            .and_then(|connection| connection.standing());
-        let manage = match plan::gate(name, references.registry.as_ref(), standing) {
-            Gate::Open { manage } => manage,
-            shut => return Ok(Seen::Shut(shut)),
+        let request = Request::of_cluster(name, references.registry.as_ref());
+        let connection = references.connection.as_deref().and_then(Connection::with_standing);
+        let Access {
+            registry,
+            connection,
+            manage,
+            ..
+        } = match access(&request, connection) {
+            Ok(access) => access,
+            Err(denied) => return Ok(Seen::Shut(denied)),
         };
-        let (registry, connection) = references.open()?;
         let own = references.part(self)?;
         let needed = leave::needed(self, &registry.spec.registry_id, &references.registries);
         let asked = look == Look::Asked;

@@ -12,17 +12,13 @@ use super::{
     place::{Kept, Record},
 };
 use crate::{
-    api::{
-        Registry,
-        registry::RegistryMode,
-        replication::{BackfillStatus, PolicyNeeded, VerificationStatus},
-    },
+    api::replication::{BackfillStatus, PolicyNeeded, VerificationStatus},
     aws::backfill::{Backfill, Unsent},
     control::{
         plan::{Goal, Plan, Verdict, Warning},
         reason::Reason,
     },
-    controllers::registry::connection::Standing,
+    controllers::access::Denied,
     document::replication::{
         Document, Mark, Meaning, Place,
         compose::{Claim, Composed, Next, Wish, compose, foreign, next, ours},
@@ -35,52 +31,10 @@ const HINTED: Duration = Duration::from_mins(2);
 /// How soon to look again where nothing is known yet.
 const SOON: Duration = Duration::from_secs(2);
 
-/// Whether an object may act on its registry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Gate {
-    Open {
-        manage: bool,
-    },
-    /// Not now.
-    Closed(Verdict),
-    /// Not any more: a deletion leaves what is in AWS and lets the object go.
-    Lost(Verdict),
-}
-
-/// Decides. No tenancy: the kind is for those who administer the cluster.
-pub(crate) fn gate(wanted: &str, registry: Option<&Registry>, standing: Option<Standing>) -> Gate {
-    let Some(registry) = registry else {
-        return Gate::Lost(Verdict::Waiting {
-            reason: Reason::RegistryNotReady,
-            message: format!("Registry {wanted} does not exist"),
-            after: HINTED,
-        });
-    };
-    if registry.spec.suspend {
-        let message = format!("spec.suspend of Registry {wanted} is true: nothing in it is looked at or written");
-        return Gate::Closed(Verdict::Suspended { message });
-    }
-    match standing {
-        None => Gate::Closed(Verdict::NotYet { after: SOON }),
-        Some(Standing::NotReady(message)) => Gate::Closed(Verdict::Waiting {
-            reason: Reason::RegistryNotReady,
-            message,
-            after: HINTED,
-        }),
-        Some(Standing::ManagedElsewhere(message)) => Gate::Lost(Verdict::blocked(Reason::ManagedElsewhere, message)),
-        Some(Standing::Observing) => Gate::Open { manage: false },
-        // The Registry was just edited, and its own look is not over yet.
-        Some(Standing::Managing) if registry.spec.mode == RegistryMode::Observe => {
-            Gate::Closed(Verdict::NotYet { after: SOON })
-        }
-        Some(Standing::Managing) => Gate::Open { manage: true },
-    }
-}
-
 /// What was seen.
 #[derive(Debug)]
 pub(crate) enum Seen {
-    Shut(Gate),
+    Shut(Denied),
     /// It was settled as it is now, and nothing tells of a change.
     Trusted {
         manage: bool,
@@ -270,9 +224,7 @@ fn rules(count: usize) -> String {
 
 pub(crate) fn plan(goal: Goal, seen: &Seen, left: impl FnOnce(&str) -> Plan<Step>) -> Plan<Step> {
     let sight = match (seen, goal) {
-        (Seen::Shut(Gate::Lost(verdict)), Goal::Absent) => return left(&verdict.to_string()),
-        (Seen::Shut(Gate::Closed(verdict) | Gate::Lost(verdict)), _) => return Plan::verdict(verdict.clone()),
-        (Seen::Shut(Gate::Open { .. }), _) => return Plan::verdict(Verdict::NotYet { after: SOON }),
+        (Seen::Shut(denied), goal) => return denied.plan(goal, left),
         (
             Seen::Trusted {
                 manage: true, message, ..

@@ -2,16 +2,14 @@ use serde_json::json;
 
 use super::{
     parts::{Covers, Part, Refused, part},
-    plan::{Gate, gate, left_behind},
+    plan::left_behind,
 };
 use crate::{
     api::{
         Registry, ReplicationConfig,
-        registry::RegistryMode,
         replication::{ReplicationDestination, ReplicationRule},
     },
-    control::{plan::Verdict, reason::Reason},
-    controllers::registry::connection::Standing,
+    control::reason::Reason,
     document::replication::compose::Wish,
 };
 
@@ -104,36 +102,6 @@ fn a_registry_that_replicates_to_itself_is_refused() {
     let own = json!([{ "destinations": [{ "region": "eu-west-1", "registryId": "111122223333" }] }]);
     let part = part(&object(&own, &json!([]), false), &registry(true), &All(true));
     assert_eq!(reason(&part), Some(Reason::Invalid));
-}
-
-#[test]
-fn the_standing_of_the_registry_decides() {
-    let main = registry(false);
-    let with = |standing| gate("main", Some(&main), standing);
-    assert!(matches!(with(None), Gate::Closed(Verdict::NotYet { .. })));
-    assert!(matches!(
-        with(Some(Standing::NotReady("x".into()))),
-        Gate::Closed(Verdict::Waiting { .. })
-    ));
-    assert_eq!(with(Some(Standing::Observing)), Gate::Open { manage: false });
-    assert_eq!(with(Some(Standing::Managing)), Gate::Open { manage: true });
-    assert!(matches!(
-        with(Some(Standing::ManagedElsewhere("x".into()))),
-        Gate::Lost(_)
-    ));
-    assert!(matches!(gate("main", None, None), Gate::Lost(Verdict::Waiting { .. })));
-    let mut edited = main.clone();
-    edited.spec.mode = RegistryMode::Observe;
-    let managing = Some(Standing::Managing);
-    assert!(matches!(
-        gate("main", Some(&edited), managing.clone()),
-        Gate::Closed(Verdict::NotYet { .. })
-    ));
-    edited.spec.suspend = true;
-    assert!(matches!(
-        gate("main", Some(&edited), managing),
-        Gate::Closed(Verdict::Suspended { .. })
-    ));
 }
 
 #[test]

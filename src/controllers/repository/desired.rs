@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::gate::Grants;
+use super::super::access::Grants;
 use crate::{
     api::{
         OWNER_TAG, Registry, Repository,

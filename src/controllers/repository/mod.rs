@@ -3,7 +3,6 @@
 mod act;
 pub(crate) mod cleanup;
 pub(crate) mod desired;
-pub(crate) mod gate;
 mod look;
 mod place;
 pub(crate) mod plan;

@@ -1,11 +1,10 @@
 //! The repository in one Registry: its own, or that of a replica. What is read and written there, and what that takes.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use super::{
     act, cleanup,
     desired::{self, Desired},
-    gate::{self, Gate},
     look,
     plan::{self, Seen, Sight},
     replicas,
@@ -25,7 +24,8 @@ use crate::{
         reason::Reason,
     },
     controllers::{
-        registry::connection::{Connection, Standing},
+        access::{Denied, Request, Standing, access},
+        registry::connection::Connection,
         world::{Identity, Labels, World},
     },
 };
@@ -168,32 +168,25 @@ pub(super) async fn apply(object: &Repository, step: &Step, place: &Place, seen:
     Ok(Seen::Open(sight))
 }
 
-/// Passes the gate and works out what is wanted; `Err` says why the object may not act.
-fn enter<'r>(object: &Repository, goal: Goal, place: &'r Place) -> Result<(Desired, bool, &'r Connection), Gate> {
-    let invalid = |message: String| Gate::Closed(Verdict::blocked(Reason::Invalid, message));
+/// Asks for access and works out what is wanted; `Err` says why the object may not act.
+fn enter<'r>(object: &Repository, goal: Goal, place: &'r Place) -> Result<(Desired, bool, &'r Connection), Denied> {
+    let invalid = |message: String| Denied::NotNow(Verdict::blocked(Reason::Invalid, message));
     let name = place.name.as_ref().map_err(|error| invalid(error.to_string()))?;
-    let standing = place.connection.as_ref().and_then(|connection| connection.standing());
-    let registry = place.registry.as_ref();
-    let (manage, grants) = match gate::gate(object, name, registry, place.namespace.as_ref(), standing) {
-        Gate::Open { manage, grants } => (manage, grants),
-        shut => return Err(shut),
-    };
-    let (Some(registry), Some(connection)) = (registry, &place.connection) else {
-        return Err(Gate::Closed(Verdict::NotYet {
-            after: Duration::from_secs(2),
-        }));
-    };
+    let request = Request::of_repository(object, name, place.registry.as_ref(), place.namespace.as_ref());
+    let connection = place.connection.as_deref().and_then(Connection::with_standing);
+    let access = access(&request, connection)?;
+    let (registry, grants) = (access.registry, access.grants());
     let mut desired = desired::compose(object, name, registry, &grants, &place.identity.owner).map_err(|verdict| {
         match goal {
             // What could never be valid has nothing in AWS, and what no longer is must not be stuck.
-            Goal::Absent => Gate::Lost(verdict),
-            Goal::Present => Gate::Closed(verdict),
+            Goal::Absent => Denied::NotAnyMore(verdict),
+            Goal::Present => Denied::NotNow(verdict),
         }
     })?;
     if place.keeps_in_use {
         desired.admit_in_use_tags();
     }
-    Ok((desired, manage, connection))
+    Ok((desired, access.manage, access.connection))
 }
 
 /// Whether the object was settled with exactly what is wanted now, and the shared listing shows nothing else.

@@ -7,7 +7,6 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use super::{
     cleanup,
     desired::{Desired, PolicyWish, encryption_differs, is_alias},
-    gate::Gate,
     step::Step,
 };
 use crate::{
@@ -21,6 +20,7 @@ use crate::{
         plan::{Goal, Plan, Verdict, Warning},
         reason::Reason,
     },
+    controllers::access::Denied,
     document::policy::{self, Policy},
 };
 
@@ -28,7 +28,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum Seen {
     /// The object may not act, for the reason given.
-    Shut(Gate),
+    Shut(Denied),
     /// Known to be settled, but for what was seen of the lifecycle policy. The message is that of the verdict.
     Trusted {
         manage: bool,
@@ -111,9 +111,7 @@ pub(crate) struct Facts<'a> {
 pub(crate) fn plan_in(facts: &Facts<'_>, goal: Goal, seen: &Seen) -> Plan<Step> {
     match (facts.registry_id, seen) {
         (Some(_), _) => plan(facts, goal, seen),
-        (None, Seen::Shut(Gate::Closed(verdict) | Gate::Lost(verdict))) if goal == Goal::Present => {
-            Plan::verdict(verdict.clone())
-        }
+        (None, Seen::Shut(denied)) if goal == Goal::Present => Plan::verdict(denied.verdict().clone()),
         (None, _) => {
             let registry = &facts.object.spec.registry_ref.name;
             left_behind(facts.object, &format!("Registry {registry} does not exist"))
@@ -142,14 +140,7 @@ pub(crate) fn plan(facts: &Facts<'_>, goal: Goal, seen: &Seen) -> Plan<Step> {
         (_, Seen::Trusted { manage: false, .. }) => Plan::verdict(Verdict::Observed {
             differences: Vec::new(),
         }),
-        (_, Seen::Shut(Gate::Closed(verdict))) | (Goal::Present, Seen::Shut(Gate::Lost(verdict))) => {
-            Plan::verdict(verdict.clone())
-        }
-        (Goal::Absent, Seen::Shut(Gate::Lost(verdict))) => left_behind(facts.object, &verdict.to_string()),
-        // The gate is what shuts; an open one never gets here.
-        (_, Seen::Shut(Gate::Open { .. })) => Plan::verdict(Verdict::NotYet {
-            after: Duration::from_secs(2),
-        }),
+        (goal, Seen::Shut(denied)) => denied.plan(goal, |why| left_behind(facts.object, why)),
         (Goal::Present, Seen::Open(sight)) => match sight.manage {
             true => with_cleanup(present(facts.object, sight), sight.cleanup.as_ref()),
             false => present(facts.object, sight),

@@ -12,7 +12,6 @@ use serde_json::json;
 
 use super::{
     desired::{Desired, compose},
-    gate::{Gate, Grants},
     note_sight,
     plan::{Facts, Images, Live, LivePolicy, Seen, Sight, plan},
     step::Step,
@@ -27,6 +26,7 @@ use crate::{
         plan::{Goal, Plan, Verdict},
         reason::Reason,
     },
+    controllers::access::{Denied, Grants},
     document::policy::Policy,
 };
 
@@ -609,12 +609,12 @@ fn a_lost_gate_lets_the_object_go_without_a_call_and_a_closed_one_does_not() {
         registry_id: Some(&registry.spec.registry_id),
     };
     let not_allowed = || Verdict::blocked(Reason::NotAllowed, "no tenant");
-    let lost = plan(&facts, Goal::Absent, &Seen::Shut(Gate::Lost(not_allowed())));
+    let lost = plan(&facts, Goal::Absent, &Seen::Shut(Denied::NotAnyMore(not_allowed())));
     assert_eq!(
         (refused(&lost), lost.warnings[0].reason),
         (Reason::Settled, "LeftBehind")
     );
-    let closed = plan(&facts, Goal::Absent, &Seen::Shut(Gate::Closed(not_allowed())));
+    let closed = plan(&facts, Goal::Absent, &Seen::Shut(Denied::NotNow(not_allowed())));
     assert_eq!(refused(&closed), Reason::NotAllowed);
 }
 

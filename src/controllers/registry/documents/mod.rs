@@ -40,7 +40,10 @@ use self::{
     plan::{Decision, Recorded, Step, decide},
     shared::RegistryObject,
 };
-use super::connection::{Connection, Standing};
+use super::{
+    super::access::{Request, Standing, access},
+    connection::Connection,
+};
 use crate::{
     api::{
         Registry,
@@ -138,17 +141,16 @@ fn way(registry: &Registry, world: &World) -> Option<(Arc<Connection>, bool)> {
     let connection = world
         .connection(&registry.name_any())
         .filter(|connection| connection.fits(&registry.spec))?;
-    let manage = may_write(registry, connection.standing().as_ref())?;
+    let manage = may_write(registry, connection.standing())?;
     Some((connection, manage))
 }
 
 /// Whether documents may be written; `None`: not even looked at.
-pub(crate) fn may_write(registry: &Registry, standing: Option<&Standing>) -> Option<bool> {
-    match (standing?, registry.spec.mode) {
-        (Standing::Managing, RegistryMode::Manage) => Some(true),
-        (Standing::Observing, RegistryMode::Observe) => Some(false),
-        _ => None,
-    }
+fn may_write(registry: &Registry, standing: Option<Standing>) -> Option<bool> {
+    let name = registry.name_any();
+    let access = access(&Request::of_cluster(&name, Some(registry)), Some(()).zip(standing)).ok()?;
+    // After an edit of the mode the Registry's own look comes first.
+    (access.manage == (registry.spec.mode == RegistryMode::Manage)).then_some(access.manage)
 }
 
 /// One look at the documents of one Registry.
@@ -541,7 +543,7 @@ pub(crate) async fn read(ecr: &Ecr, part: Part) -> std::result::Result<plan::See
 
 /// What would be done about the documents of a Registry, for `ecr-operator plan`: the steps, and the verdict of the rest.
 pub(crate) async fn foresee(registry: &Registry, connection: &Connection, verdict: Verdict) -> (Vec<String>, Verdict) {
-    let Some(manage) = may_write(registry, connection.standing().as_ref()) else {
+    let Some(manage) = may_write(registry, connection.standing()) else {
         return (Vec::new(), verdict);
     };
     let recorded = told::recorded(registry);

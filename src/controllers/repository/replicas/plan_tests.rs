@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
-        gate::Gate,
         plan::{Images, Live, Seen},
         plan_tests::{OWNER, created, live, object, ours, recorded, registry, sight},
         step::Step,
@@ -24,6 +23,7 @@ use crate::{
         plan::{Goal, Plan, Verdict},
         reason::Reason,
     },
+    controllers::access::Denied,
 };
 
 /// An object that has recorded the repository and these replicas as its own.
@@ -182,7 +182,7 @@ fn what_is_wrong_with_the_repository_itself_is_told_first() {
 fn where_the_repository_is_not_the_objects_nothing_is_done_elsewhere() {
     let object = kept(json!({}), &["far"]);
     let of_another = live(&[(OWNER_TAG, "other/team-a/web")]);
-    let shut = Seen::Shut(Gate::Closed(Verdict::blocked(Reason::NotAllowed, "no tenant")));
+    let shut = Seen::Shut(Denied::NotNow(Verdict::blocked(Reason::NotAllowed, "no tenant")));
     for (main, reason) in [
         (open(&object, Some(of_another)), Reason::OwnedByAnother),
         (shut, Reason::NotAllowed),
@@ -227,16 +227,16 @@ fn a_replica_that_exists_is_taken_by_adoption_alone_and_never_from_another() {
 #[test]
 fn a_registry_that_is_missing_is_waited_for_and_one_that_is_suspended_is_left_alone() {
     let object = kept(json!({}), &["far"]);
-    let with = |gate: Gate| {
+    let with = |denied: Denied| {
         let mut seen = seen(
             &object,
             open(&object, Some(ours())),
-            vec![("far", Outlook::Seen(Seen::Shut(gate)))],
+            vec![("far", Outlook::Seen(Seen::Shut(denied)))],
         );
         seen.replicas[0].account = None;
         decide(&object, Goal::Present, &seen)
     };
-    let missing = with(Gate::Lost(Verdict::Waiting {
+    let missing = with(Denied::NotAnyMore(Verdict::Waiting {
         reason: Reason::RegistryNotReady,
         message: "Registry far does not exist".into(),
         after: Duration::from_mins(2),
@@ -251,7 +251,7 @@ fn a_registry_that_is_missing_is_waited_for_and_one_that_is_suspended_is_left_al
         "replica in Registry far: Registry far does not exist"
     );
     let message = "it is suspended".to_owned();
-    let suspended = with(Gate::Closed(Verdict::Suspended { message }));
+    let suspended = with(Denied::NotNow(Verdict::Suspended { message }));
     assert_eq!(suspended.verdict.reason(), Reason::Suspended);
 }
 
@@ -259,7 +259,7 @@ fn a_registry_that_is_missing_is_waited_for_and_one_that_is_suspended_is_left_al
 fn after_a_start_nothing_is_said_until_the_registry_was_looked_at() {
     let object = kept(json!({}), &["far"]);
     let not_yet = || {
-        Outlook::Seen(Seen::Shut(Gate::Closed(Verdict::NotYet {
+        Outlook::Seen(Seen::Shut(Denied::NotNow(Verdict::NotYet {
             after: Duration::from_secs(2),
         })))
     };
@@ -481,13 +481,13 @@ fn a_replica_whose_registry_is_gone_is_left_behind_and_one_that_is_down_is_waite
         message: "not now".into(),
         after: Duration::from_mins(2),
     };
-    let shut = |gate: Gate| Outlook::Seen(Seen::Shut(gate));
+    let shut = |denied: Denied| Outlook::Seen(Seen::Shut(denied));
     let mut seen = seen(
         &object,
         open(&object, None),
         vec![
-            ("down", shut(Gate::Closed(waiting()))),
-            ("gone", shut(Gate::Lost(waiting()))),
+            ("down", shut(Denied::NotNow(waiting()))),
+            ("gone", shut(Denied::NotAnyMore(waiting()))),
         ],
     );
     seen.replicas[1].account = None;
