@@ -41,6 +41,8 @@ enum Step {
     Generate,
     /// Lints of the workspace
     Clippy,
+    /// Lints of the plugin as it is released, without the operator's features
+    PluginClippy,
     /// The bed's programs are built
     Bed,
     /// Lints of the AWS stand-in
@@ -64,6 +66,7 @@ impl Step {
             Self::Fmt => &["fmt", "--all", "--check"],
             Self::StandInFmt => &["fmt", "--check"],
             Self::Clippy => &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"],
+            Self::PluginClippy => &["clippy", "--package", "kubectl-ecr", "--", "-D", "warnings"],
             Self::StandInClippy => &[
                 "clippy",
                 "--release",

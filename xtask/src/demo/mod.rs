@@ -38,6 +38,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     // Before the story, so that no step's time is that of a build.
     crate::bed::build().await?;
     let program = bed::artifacts::operator().await?;
+    bed::artifacts::plugin().await?;
     let mut story = Story::new(arguments.fail_step);
     let mut stage = None;
     // A step that others need ends the story when it fails; the line at its end says so.

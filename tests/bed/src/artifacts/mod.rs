@@ -6,7 +6,7 @@
 mod cache;
 mod go;
 mod key;
-mod operator;
+mod program;
 mod progress;
 mod stand_in;
 
@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use tokio::sync::OnceCell;
 
+use self::program::{Features, program};
 use crate::clone::root;
 
 pub use cache::cache_directory;
@@ -78,12 +79,22 @@ pub async fn aws_stand_in() -> Result<PathBuf> {
 /// The operator of this clone as it is now, in the profile for development. Tests of the operator's own package have it from
 /// cargo already.
 pub async fn operator() -> Result<PathBuf> {
-    operator::program("dev").await
+    program("ecr-operator", "dev", Features::Own).await
 }
 
 /// The operator of this clone as it is released: optimised and stripped. Takes minutes to build.
 pub async fn released_operator() -> Result<PathBuf> {
-    operator::program("release").await
+    program("ecr-operator", "release", Features::Own).await
+}
+
+/// The plugin of kubectl of this clone as it is now, in the profile for development. Cargo gives tests the programs of their
+/// own package only.
+pub async fn plugin() -> Result<PathBuf> {
+    static BUILT: OnceCell<PathBuf> = OnceCell::const_new();
+    BUILT
+        .get_or_try_init(|| program("kubectl-ecr", "dev", Features::Workspace))
+        .await
+        .cloned()
 }
 
 /// Where the stand-in's cargo keeps its intermediate files, shared by all clones of the repository.
