@@ -22,7 +22,6 @@ pub(crate) mod patch;
 mod person;
 pub(crate) mod platform;
 pub(crate) mod pods;
-pub(crate) mod request;
 mod rest;
 pub(crate) mod rival;
 #[cfg(test)]

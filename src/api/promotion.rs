@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "KubeSchema repeats the type inside a function")]
 
 mod gates;
+pub(crate) mod request;
 mod rollout;
 mod source;
 mod status;

@@ -3,7 +3,8 @@
 use clap::{CommandFactory as _, ValueEnum as _};
 use clap_complete::{Shell, generate};
 
-use super::{Cli, Outcome};
+use super::Cli;
+use crate::terminal::{self, Outcome};
 
 /// Prints a completion script, for example `ecr-operator completion bash > /etc/bash_completion.d/ecr-operator`.
 #[derive(Debug, clap::Args)]
@@ -23,5 +24,5 @@ pub(super) fn main(args: &Args) -> Outcome {
             shell.as_ref().map_or("this shell", |shell| shell.get_name())
         )
     })?;
-    super::print(&text)
+    terminal::print(&text)
 }

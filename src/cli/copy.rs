@@ -8,7 +8,6 @@ use indicatif::{BinaryBytes, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::Outcome;
 use crate::{
     api::{
         names::RoleArn,
@@ -25,6 +24,7 @@ use crate::{
         progress::{Phase, Progress, Teller},
         reference::{ImageReference, RegistryHost},
     },
+    terminal::{self, Outcome},
 };
 
 /// Manifests a second, which is half of what ECR takes of an account: CI needs them too.
@@ -104,7 +104,7 @@ struct Report {
 }
 
 pub(super) fn main(args: &Args) -> Outcome {
-    super::block_on(run(args))?;
+    terminal::block_on(run(args))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -124,7 +124,7 @@ async fn run(args: &Args) -> Result<(), String> {
         ));
     }
     if args.output == Format::Text {
-        super::print(&format!("{} is {digest}\n", args.source))?;
+        terminal::print(&format!("{} is {digest}\n", args.source))?;
     }
     let tag = args.destination.tag.clone().or(args.source.tag.clone());
     let wishes: Vec<TagWish> = tag.clone().into_iter().map(|tag| wish(args, tag)).collect();
@@ -153,7 +153,7 @@ async fn run(args: &Args) -> Result<(), String> {
         seconds: started.elapsed().as_secs_f64(),
         copied: copied.map_err(|error| error.to_string())?,
     };
-    super::print(&match args.output {
+    terminal::print(&match args.output {
         Format::Text => report.text(),
         Format::Json => report.json()?,
     })

@@ -1,7 +1,7 @@
 //! `ecr-operator crd`
 
-use super::Outcome;
+use crate::terminal::{self, Outcome};
 
 pub(super) fn main() -> Outcome {
-    super::print(&crate::generated::crds().map_err(|error| error.to_string())?)
+    terminal::print(&crate::generated::crds().map_err(|error| error.to_string())?)
 }

@@ -15,15 +15,13 @@ use self::{
     compose::{Exported, Found},
     once::Once,
 };
-use super::{
-    Outcome,
-    way::{Rights, Way},
-};
+use super::way::{Rights, Way};
 use crate::{
     api::names::RepositoryName,
     aws::{error::AwsError, record::Record},
     control::gate::Gate,
     controllers::registry::documents::{self as registry_documents, part::Part},
+    terminal::{self, Outcome},
 };
 
 /// How many repositories are read at once.
@@ -57,9 +55,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn main(args: &Args) -> Outcome {
-    let exported = super::block_on(export(args))?;
+    let exported = terminal::block_on(export(args))?;
     let text = exported.text().map_err(|error| error.to_string())?;
-    super::print(&text)?;
+    terminal::print(&text)?;
     for remark in exported.remarks.iter().chain(&exported.incomplete()) {
         use std::io::Write as _;
         // Whoever does not hear it finds it in the manifests, too, or is told by the operator.
@@ -69,7 +67,7 @@ pub(super) fn main(args: &Args) -> Outcome {
 }
 
 async fn export(args: &Args) -> Result<Exported, String> {
-    let client = super::gated(super::cluster().await?, &Gate::closed())?;
+    let client = super::gated(terminal::cluster().await?, &Gate::closed())?;
     let way = Way::open(&client, &args.registry, &args.rights).await?;
     let namespace = args
         .namespace

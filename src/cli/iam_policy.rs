@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::Outcome;
 use crate::{
     api::names::{AccountId, OwnerId, Region, RoleArn},
     document::iam::{self, Feature, Scope, Trust},
+    terminal::{self, Outcome},
 };
 
 /// Prints the least IAM policy for the role of a Registry, or with --trust whom that role has to trust. Rights that write to a
@@ -90,7 +90,7 @@ pub(super) fn main(args: &Args) -> Outcome {
         Some(way) => iam::trust(&trust(way, args)?),
         None => policy(args)?,
     };
-    super::print(&format!("{document:#}\n"))
+    terminal::print(&format!("{document:#}\n"))
 }
 
 fn policy(args: &Args) -> Result<Value, String> {

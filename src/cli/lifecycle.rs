@@ -6,8 +6,7 @@ mod preview;
 
 use clap::{Subcommand, ValueEnum};
 
-use super::Outcome;
-use crate::document::lifecycle::Action;
+use crate::{document::lifecycle::Action, terminal::Outcome};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

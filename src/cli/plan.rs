@@ -26,10 +26,7 @@ use kube::{
 };
 
 use self::output::{Foreseen, Planned, Printed};
-use super::{
-    Outcome,
-    manifests::{self, Manifests},
-};
+use super::manifests::{self, Manifests};
 use crate::{
     api::{
         ClusterLifecyclePolicy, ImagePromotion, LifecyclePolicy, PullThroughCacheRule, Registry, ReplicationConfig,
@@ -59,6 +56,7 @@ use crate::{
     events::queues::Queues,
     in_use,
     metrics::Metrics,
+    terminal::{self, Outcome},
 };
 
 /// Prints, object by object, the steps that the operator would take for the given manifests, without taking them. The
@@ -97,9 +95,9 @@ enum Format {
 }
 
 pub(super) fn main(args: &Args) -> Outcome {
-    let planned = super::block_on(plan_all(args))?;
+    let planned = terminal::block_on(plan_all(args))?;
     let printed = Printed::new(planned);
-    super::print(&match args.output {
+    terminal::print(&match args.output {
         Format::Text => printed.text(),
         Format::Json => printed.json(),
     })?;
@@ -109,7 +107,7 @@ pub(super) fn main(args: &Args) -> Outcome {
 async fn plan_all(args: &Args) -> Result<Vec<Planned>, String> {
     // A gate that is never opened: a plan writes nothing, whatever it runs into.
     let gate = Gate::closed();
-    let client = super::gated(super::cluster().await?, &gate)?;
+    let client = super::gated(terminal::cluster().await?, &gate)?;
     let namespace = args
         .namespace
         .clone()

@@ -17,7 +17,6 @@ use kube::{Api, Client, runtime::reflector::store};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::work::{Hinted, Writers, watch, work};
-use super::Outcome;
 use crate::{
     api::{
         ClusterLifecyclePolicy, ImagePromotion, LifecyclePolicy, PullSecret, PullThroughCacheRule, Registry,
@@ -46,6 +45,7 @@ use crate::{
     metrics::Metrics,
     server::{self, Served},
     telemetry::{self, LogFormat},
+    terminal::{self, Outcome},
 };
 
 /// How long the first answer of the apiserver is waited for.
@@ -153,7 +153,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 
 pub(super) fn main(args: Args) -> Outcome {
     telemetry::start(args.log_format, &args.log_filter)?;
-    super::block_on(run(args)).map(|()| ExitCode::SUCCESS)
+    terminal::block_on(run(args)).map(|()| ExitCode::SUCCESS)
 }
 
 #[expect(
@@ -163,11 +163,11 @@ pub(super) fn main(args: Args) -> Outcome {
 async fn run(args: Args) -> Result<(), String> {
     // First of all: a process 1 that handles no SIGTERM does not hear it.
     let shutdown = stop_signal()?.shared();
-    let cluster = super::cluster().await?;
+    let cluster = terminal::cluster().await?;
     let gate = Gate::closed();
     let client = super::gated(cluster.clone(), &gate)?;
     let candidate = Candidate::new(
-        super::ungated(cluster)?,
+        terminal::client(cluster)?,
         lead::name(),
         args.lease_duration,
         gate.clone(),

@@ -8,7 +8,6 @@ use super::{
     facts::Facts,
     ledger::{self, Start, spoken},
     moves::{Look, Move, Told},
-    request::{Asked, Request},
     targets,
 };
 use crate::{
@@ -16,6 +15,7 @@ use crate::{
         names::Digest,
         promotion::{
             Actor, Approval, HoldKind, ImagePromotionSpec, ImagePromotionStatus, ImageStatus, RolloutKind, Until,
+            request::{Asked, Request},
         },
     },
     control::events::cut,

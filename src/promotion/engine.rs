@@ -10,13 +10,12 @@ use super::{
     answers, drive,
     facts::{Facts, TargetFacts},
     moves::{Action, Look, Move, Record, Rest, TargetName, Told},
-    request::Asked,
     rest, targets,
 };
 use crate::{
     api::{
         names::Digest,
-        promotion::{ImagePromotionSpec, ImagePromotionStatus, TargetStatus},
+        promotion::{ImagePromotionSpec, ImagePromotionStatus, TargetStatus, request::Asked},
     },
     control::{plan::Verdict, reason::Reason},
 };

@@ -20,12 +20,12 @@ use super::{
     facts::{Closed, Facts, Found, Health, Origin, Presence, Progress, Selection, TargetFacts, Writer},
     ledger,
     moves::{Action, Look, Move, Rest, Told},
-    request,
 };
 use crate::api::{
     names::Digest,
     promotion::{
         Gate, HoldKind, ImagePromotionSpec, ImagePromotionStatus, ImageStatus, Outcome, RolloutKind, TargetKind, Via,
+        request,
     },
 };
 

@@ -1,5 +1,5 @@
-//! `kubectl ecr`: the binary under its other name, run as kubectl runs it. The operator's part, the status, is written by
-//! the scenarios, on a cluster where no operator runs.
+//! `kubectl ecr`: the plugin's program, run as kubectl runs it. The operator's part, the status, is written by the scenarios,
+//! on a cluster where no operator runs.
 
 use std::{path::PathBuf, process::Command};
 
@@ -8,7 +8,7 @@ use bed::{Cluster, Output, eventually};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use crate::support::{LIMIT, Scene, Stage, binary, object, run};
+use crate::support::{LIMIT, Scene, Stage, object, run};
 
 fn digest(letter: char) -> String {
     format!("sha256:{}", letter.to_string().repeat(64))
@@ -28,21 +28,22 @@ async fn scene(stage: &'static Stage, name: &str) -> Result<Scene> {
     stage.scene_on(cluster, name).await
 }
 
-/// A folder with the binary under its other names.
-fn folder(scene: &Scene) -> Result<PathBuf> {
+/// A folder with the program under the two names by which kubectl looks for it.
+async fn folder(scene: &Scene) -> Result<PathBuf> {
+    let program = bed::plugin().await?;
     let folder = scene.cluster.bed().directory().join(format!("plugin-{}", scene.name));
     std::fs::create_dir_all(&folder)?;
     for name in ["kubectl-ecr", "kubectl_complete-ecr"] {
         let link = folder.join(name);
         if !link.exists() {
-            std::os::unix::fs::symlink(binary(), link)?;
+            std::os::unix::fs::symlink(&program, link)?;
         }
     }
     Ok(folder)
 }
 
-fn command(scene: &Scene, program: &str, arguments: &[&str]) -> Result<Command> {
-    let mut command = Command::new(folder(scene)?.join(program));
+async fn command(scene: &Scene, arguments: &[&str]) -> Result<Command> {
+    let mut command = Command::new(folder(scene).await?.join("kubectl-ecr"));
     command.args(arguments).env("KUBECONFIG", scene.cluster.kubeconfig());
     Ok(command)
 }
@@ -50,7 +51,7 @@ fn command(scene: &Scene, program: &str, arguments: &[&str]) -> Result<Command> 
 /// Runs `kubectl ecr` in the scene's namespace.
 async fn ecr(scene: &Scene, arguments: &[&str]) -> Result<Output> {
     let all = [arguments, &["-n", &scene.name]].concat();
-    scene.cluster.bed().run(&command(scene, "kubectl-ecr", &all)?, "").await
+    scene.cluster.bed().run(&command(scene, &all).await?, "").await
 }
 
 /// What it says where it fails.
@@ -281,7 +282,7 @@ fn who_may_not_is_told_so() -> Result<()> {
         scene.apply(&binding).await?;
         let kubeconfig = scene.cluster.service_account_kubeconfig(&scene.name, "reader").await?;
         let as_reader = async |arguments: &[&str]| {
-            let mut command = command(&scene, "kubectl-ecr", arguments)?;
+            let mut command = command(&scene, arguments).await?;
             command.env("KUBECONFIG", &kubeconfig);
             scene.cluster.bed().run(&command, "").await
         };
@@ -373,10 +374,8 @@ fn a_watch_tells_each_change_and_ends_when_the_promotion_has_settled() -> Result
             promotion(&scene, name).await?;
             status(&scene, name, &waiting()).await?;
             let watch = ["status", name, "--watch", "-n", &scene.name];
-            let process = scene
-                .cluster
-                .bed()
-                .spawn(&format!("watch-{name}"), &command(&scene, "kubectl-ecr", &watch)?)?;
+            let command = command(&scene, &watch).await?;
+            let process = scene.cluster.bed().spawn(&format!("watch-{name}"), &command)?;
             let shows = async |words: &str| {
                 eventually(LIMIT, &format!("the watch to show {words}"), async || {
                     let log = process.log();
@@ -418,7 +417,7 @@ fn kubectl_finds_the_plugin_and_its_completion() -> Result<()> {
             let path = std::env::var("PATH").unwrap_or_default();
             command
                 .args(arguments)
-                .env("PATH", format!("{}:{path}", folder(&scene)?.display()))
+                .env("PATH", format!("{}:{path}", folder(&scene).await?.display()))
                 .env("KUBECONFIG", scene.cluster.kubeconfig());
             scene.cluster.bed().run(&command, "").await?.checked()
         };

@@ -150,7 +150,7 @@ impl Exported {
             let left_out = manifest.left_out.iter().map(String::as_str);
             for comment in manifest.remark.into_iter().chain(left_out) {
                 // The words of others must not end the comment.
-                let comment = crate::cli::table::plain(comment);
+                let comment = crate::terminal::table::plain(comment);
                 // Writing to a String cannot fail.
                 let _ = writeln!(text, "# {comment}");
             }

@@ -6,18 +6,21 @@ use futures::{StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::{Format, Outcome, TO_BE_SEEN_TO, brief, forecast, word};
+use super::{Format, TO_BE_SEEN_TO, brief, forecast, word};
 use crate::{
     api::names::RepositoryName,
     aws::error::Fault,
     cli::{
         self,
-        table::{plain, table},
         way::{Rights, Way},
     },
     control::gate::Gate,
     document::lifecycle::{Image, Policy},
     in_use::Uses,
+    terminal::{
+        self, Outcome,
+        table::{plain, table},
+    },
 };
 
 /// How many repositories are read at once.
@@ -89,8 +92,8 @@ struct Found {
 }
 
 pub(super) fn main(args: &Args) -> Outcome {
-    let audit = cli::block_on(audit(args))?;
-    cli::print(&match args.output {
+    let audit = terminal::block_on(audit(args))?;
+    terminal::print(&match args.output {
         Format::Text => audit.text(),
         Format::Json => super::json(&audit)?,
     })?;
@@ -102,7 +105,7 @@ pub(super) fn main(args: &Args) -> Outcome {
 }
 
 async fn audit(args: &Args) -> Result<Audit, String> {
-    let client = cli::gated(cli::cluster().await?, &Gate::closed())?;
+    let client = cli::gated(terminal::cluster().await?, &Gate::closed())?;
     let way = Way::open(&client, &args.registry, &args.rights).await?;
     let in_use = way.snapshot(&client).await;
     let now = Timestamp::now();

@@ -16,7 +16,7 @@ use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use serde::Serialize;
 use tokio::time::{sleep, timeout};
 
-use super::{Format, Outcome as Ended, TO_BE_SEEN_TO, brief, word};
+use super::{Format, TO_BE_SEEN_TO, brief, word};
 use crate::{
     api::{Repository, lifecycle::Cleanup, names::RepositoryName},
     aws::{
@@ -27,7 +27,6 @@ use crate::{
         self,
         manifests::Manifests,
         plan::with_files,
-        table::{plain, table},
         way::{Rights, Way},
     },
     control::gate::Gate,
@@ -40,6 +39,10 @@ use crate::{
     },
     document::lifecycle::{Action, Policy},
     in_use::Snapshot,
+    terminal::{
+        self, Outcome as Ended,
+        table::{plain, table},
+    },
 };
 
 /// How many repositories are previewed at once.
@@ -133,8 +136,8 @@ struct Report {
 }
 
 pub(super) fn main(args: &Args) -> Ended {
-    let report = cli::block_on(run(args))?;
-    cli::print(&match args.output {
+    let report = terminal::block_on(run(args))?;
+    terminal::print(&match args.output {
         Format::Text => report.text(),
         Format::Json => super::json(&report)?,
     })?;
@@ -149,7 +152,7 @@ pub(super) fn main(args: &Args) -> Ended {
 }
 
 async fn run(args: &Args) -> Result<Report, String> {
-    let client = cli::gated(cli::cluster().await?, &Gate::closed())?;
+    let client = cli::gated(terminal::cluster().await?, &Gate::closed())?;
     let namespace = args.namespace.clone();
     let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
     let manifests = Manifests::read(&args.files, &namespace)?;

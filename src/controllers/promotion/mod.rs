@@ -29,7 +29,10 @@ use super::world::World;
 use crate::{
     api::{
         ImagePromotion,
-        promotion::{ImagePromotionStatus, Target},
+        promotion::{
+            ImagePromotionStatus, Target,
+            request::{self, Asked},
+        },
         status::CommonStatus,
     },
     aws::catalog::Snapshot,
@@ -48,7 +51,6 @@ use crate::{
         facts::Facts,
         ledger,
         moves::{Move, Record, Rest, TargetName},
-        request::{self, Asked},
     },
 };
 

@@ -1,9 +1,9 @@
 //! Requests to an `ImagePromotion`: what their annotations may say, and who may approve. The grammar is that of
-//! `promotion::request`, which answers what was written before the policy was there.
+//! `api::promotion::request`, which answers what was written before the policy was there.
 
 use super::{Policy, Refusal, Rule};
-use crate::{
-    api::{GROUP, REQUESTS},
+use crate::api::{
+    GROUP, REQUESTS,
     promotion::request::{LONGEST, annotation},
 };
 

@@ -35,7 +35,9 @@ pub use aws::{
     ImageAge, ImageId, LifecycleAct, LifecycleAction, Moment, Policy, Principal, Queue,
 };
 pub use bed::{Bed, Output};
-pub use bed_programs::{Process, Sighting, Signal, Tasks, as_by_hand, control_plane, eventually, root, throughout};
+pub use bed_programs::{
+    Process, Sighting, Signal, Tasks, as_by_hand, control_plane, eventually, plugin, root, throughout,
+};
 pub use cluster::{
     ARGO_CD_NAMESPACE, Application, ApplicationStatus, ArgoCd, ArgoCdRepository, Behaviour, Cluster, ClusterPool,
     ControlPlane, Gateway, NAMESPACE, SERVICE_ACCOUNT, Workloads, Write, Writes,

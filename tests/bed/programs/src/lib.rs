@@ -32,7 +32,7 @@ pub use process::{Process, Signal};
 pub use signals::interruption;
 pub use tasks::Tasks;
 pub use wait::{Sighting, eventually, throughout};
-pub use workspace::{operator, released_operator, workspace_programs};
+pub use workspace::{operator, plugin, released_operator, workspace_programs};
 
 /// The control plane's programs.
 #[derive(Debug, Clone)]

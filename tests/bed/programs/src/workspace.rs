@@ -6,12 +6,14 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
+use tokio::sync::OnceCell;
 
 use crate::clone::root;
 use crate::progress::Progress;
 use crate::tasks::Tasks;
 
 const OPERATOR: &str = "ecr-operator";
+const PLUGIN: &str = "kubectl-ecr";
 
 /// The part of cargo's messages that says where a program is.
 #[derive(Deserialize)]
@@ -40,6 +42,17 @@ pub async fn operator() -> Result<PathBuf> {
     built
         .remove(OPERATOR)
         .context("cargo built the workspace without the operator")
+}
+
+/// The plugin of kubectl of this clone as it is now, in the profile for development. Cargo gives tests the programs of their own
+/// package only.
+pub async fn plugin() -> Result<PathBuf> {
+    static BUILT: OnceCell<PathBuf> = OnceCell::const_new();
+    let build = async || {
+        let mut built = workspace_programs().await?;
+        built.remove(PLUGIN).context("cargo built the workspace without the plugin")
+    };
+    BUILT.get_or_try_init(build).await.cloned()
 }
 
 /// The operator of this clone as it is released: optimised and stripped. Takes minutes to build.

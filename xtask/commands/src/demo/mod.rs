@@ -36,6 +36,7 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     // Before the story, so that no step's time is that of a build.
     let program = bed_programs::operator().await?;
+    bed_programs::plugin().await?;
     let mut story = Story::new(arguments.fail_step);
     let mut stage = None;
     // A step that others need ends the story when it fails; the line at its end says so.

@@ -3,7 +3,7 @@
 use comfy_table::{Table, presets};
 
 /// Aligned columns, without lines.
-pub(super) fn table<R: IntoIterator<Item = String>>(header: &[&str], rows: impl Iterator<Item = R>) -> String {
+pub(crate) fn table<R: IntoIterator<Item = String>>(header: &[&str], rows: impl Iterator<Item = R>) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(header);
     for row in rows {
@@ -16,6 +16,6 @@ pub(super) fn table<R: IntoIterator<Item = String>>(header: &[&str], rows: impl 
 }
 
 /// A text in one line: the words of users and of other programs must not steer a terminal.
-pub(super) fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

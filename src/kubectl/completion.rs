@@ -9,7 +9,7 @@ use clap::{CommandFactory as _, Parser as _};
 use kube::{ResourceExt, api::ListParams};
 
 use super::{Cli, connect, image};
-use crate::cli::Outcome;
+use crate::terminal::{self, Outcome};
 
 /// How long a person waits for a completion.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -54,15 +54,8 @@ pub(super) fn main(words: &[String]) -> Outcome {
         .into_iter()
         .filter(|candidate| candidate.starts_with(typed))
         .collect();
-    lines.push(
-        ":4
-"
-        .into(),
-    );
-    crate::cli::print(&lines.join(
-        "
-",
-    ))
+    lines.push(":4\n".into());
+    terminal::print(&lines.join("\n"))
 }
 
 fn wanted<'a>(typed: &str, before: &'a [String]) -> Wanted<'a> {
@@ -133,7 +126,7 @@ fn asked(before: &[String], name: Option<&str>) -> Vec<String> {
     let Ok(cli) = Cli::try_parse_from(words) else {
         return Vec::new();
     };
-    let looked = crate::cli::block_on(async {
+    let looked = terminal::block_on(async {
         tokio::time::timeout(PATIENCE, look(cli.cluster, name))
             .await
             .map_err(|_| String::new())?

@@ -7,7 +7,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 
-use crate::api::ImagePromotion;
+use crate::{api::ImagePromotion, terminal};
 
 /// Where promotions are looked for.
 #[derive(Debug, clap::Args)]
@@ -48,11 +48,11 @@ impl Args {
             None if options.context.is_some() => Config::from_kubeconfig(&options)
                 .await
                 .map_err(|error| unusable(&error))?,
-            None => super::super::cluster().await?,
+            None => terminal::cluster().await?,
         };
         let namespace = self.namespace.unwrap_or_else(|| config.default_namespace.clone());
         Ok(Cluster {
-            client: super::super::ungated(config)?,
+            client: terminal::client(config)?,
             namespace,
         })
     }

@@ -17,9 +17,16 @@ use super::{
     image, text,
 };
 use crate::{
-    api::{ImagePromotion, names::Digest, promotion::ImagePromotionStatus, span::Span},
-    cli::Outcome,
-    promotion::request::{DigestOrTag, Request, annotation, requests},
+    api::{
+        ImagePromotion,
+        names::Digest,
+        promotion::{
+            ImagePromotionStatus,
+            request::{DigestOrTag, Request, annotation, requests},
+        },
+        span::Span,
+    },
+    terminal::{self, Outcome},
 };
 
 #[derive(Debug, Subcommand)]
@@ -170,7 +177,7 @@ fn candidate(name: &str, status: &ImagePromotionStatus) -> Result<Digest, String
     let candidate = status.candidate.as_ref().ok_or_else(|| {
         format!("{name} has no candidate that could be approved; kubectl ecr status {name} says why, or name a digest")
     })?;
-    crate::cli::print(&format!("candidate: {}\n", text::image(candidate, Timestamp::now())))?;
+    terminal::print(&format!("candidate: {}\n", text::image(candidate, Timestamp::now())))?;
     Ok(candidate.digest.clone())
 }
 
@@ -196,7 +203,7 @@ async fn send(
     let api = cluster.promotions();
     let key = annotation(request);
     if handled(promotion, request, value) {
-        return crate::cli::print(&format!("{request}: was asked for and answered before\n"));
+        return terminal::print(&format!("{request}: was asked for and answered before\n"));
     }
     if request == "approve" {
         await_earlier(cluster, promotion, common).await?;
@@ -210,7 +217,7 @@ async fn send(
         .await
         .map_err(|error| format!("{request} was refused: {}", prose(&error)))?;
     if !common.wait {
-        return crate::cli::print(&format!("{request}: asked for\n"));
+        return terminal::print(&format!("{request}: asked for\n"));
     }
     if promotion.spec.suspend {
         return Err(format!(
@@ -233,7 +240,7 @@ async fn send(
     let promotion = answer.ok_or_else(|| format!("{name} was deleted before the request was answered"))?;
     let words = promotion.status.and_then(|status| status.last_answer);
     let words = words.unwrap_or_else(|| "done".to_owned());
-    crate::cli::print(&format!("{request}: {}\n", crate::cli::table::plain(&words)))?;
+    terminal::print(&format!("{request}: {}\n", terminal::table::plain(&words)))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -17,7 +17,10 @@ use super::{
     connect::{Cluster, prose},
     text,
 };
-use crate::{api::ImagePromotion, cli::Outcome, promotion::request::requests};
+use crate::{
+    api::{ImagePromotion, promotion::request::requests},
+    terminal::{self, Outcome},
+};
 
 /// Of `status`.
 #[derive(Debug, clap::Args)]
@@ -106,7 +109,7 @@ pub(super) async fn status(cluster: &Cluster, args: &StatusArgs) -> Outcome {
         let render = |promotions: &[ImagePromotion]| render(promotions).map(|text| (text, None));
         watch(api, watcher::Config::default(), render).await
     } else {
-        crate::cli::print(&render(&sorted(listed.items))?)
+        terminal::print(&render(&sorted(listed.items))?)
     }
 }
 
@@ -132,7 +135,7 @@ async fn one(
 ) -> Outcome {
     let promotion = cluster.promotion(name).await?;
     if !printing.watch {
-        return crate::cli::print(&render(&promotion)?);
+        return terminal::print(&render(&promotion)?);
     }
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     watch(cluster.promotions(), config, |promotions| match promotions {
@@ -184,7 +187,7 @@ async fn watch(
         let promotions = seen.state().iter().map(|promotion| (**promotion).clone()).collect();
         let (text, ended) = render(&sorted(promotions))?;
         let clear = if clears { "\u{1b}[H\u{1b}[2J" } else { "" };
-        let is_read = crate::cli::write(&format!("{clear}{text}"))?;
+        let is_read = terminal::write(&format!("{clear}{text}"))?;
         match ended {
             Some(false) => return Ok(ExitCode::FAILURE),
             None if is_read => {}

@@ -12,7 +12,7 @@ use crate::{
         ImagePromotion,
         promotion::{HistoryEntry, ImagePromotionStatus, ImageStatus},
     },
-    cli::table::{plain, table},
+    terminal::table::{plain, table},
 };
 
 /// What stands where there is nothing.
