@@ -390,12 +390,12 @@ fn each_kind_gets_what_the_table_says() {
         edit(&mut registry.spec);
         registry
     };
-    let (suspend, observe): (fn(&mut RegistrySpec), fn(&mut RegistrySpec)) =
-        (|spec| spec.suspend = true, |spec| spec.mode = RegistryMode::Observe);
+    let suspend: fn(&mut RegistrySpec) = |spec| spec.suspend = true;
+    let observe: fn(&mut RegistrySpec) = |spec| spec.mode = RegistryMode::Observe;
     let seen = |registry: Registry, standing: Standing| Some((registry, Some(standing)));
     let managing = |registry| seen(registry, Standing::Managing);
     // W: access, writing; r: access, looking; u: access, though the registry is not to be asked; -: not now; x: not any more.
-    let table: [(&str, &str, Situation); 14] = [
+    let table: Vec<(&str, &str, Situation)> = vec![
         ("no Registry", "xxx-", None),
         ("suspended", "----", managing(edited(suspend, open()))),
         (

@@ -27,7 +27,13 @@ fn none(wrong: &[String]) {
 
 #[test]
 fn no_circle_of_files_is_there_that_is_not_listed() {
-    let roots = ["src/lib.rs", "xtask/src/main.rs", "tests/bed/src/lib.rs"];
+    let roots = [
+        "src/lib.rs",
+        "xtask/src/main.rs",
+        "xtask/commands/src/main.rs",
+        "tests/bed/src/lib.rs",
+        "tests/bed/programs/src/lib.rs",
+    ];
     let imports = roots
         .map(|root| read(root).unwrap().imports())
         .into_iter()

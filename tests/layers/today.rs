@@ -2,14 +2,14 @@
 
 /// The layers, the highest floor first. A layer knows those on lower floors, and none on its own.
 pub(crate) const FLOORS: &[&[&str]] = &[
-    &["lib", "cli", "generated"],
+    &["lib", "cli", "generated", "kubectl"],
     &["controllers", "server", "telemetry"],
     &["in_use"],
     &["oci", "promotion"],
     &["control"],
     &["aws"],
     &["document", "events", "metrics"],
-    &["api", "digest", "http"],
+    &["api", "digest", "http", "terminal"],
 ];
 
 /// Imports against that order, from file to file.
@@ -101,6 +101,12 @@ pub(crate) const CIRCLES: &[&[&str]] = &[
         "src/promotion/pods.rs",
         "src/promotion/workload.rs",
     ],
-    &["xtask/src/bench/goals.rs", "xtask/src/bench/report.rs"],
-    &["xtask/src/bench/objects.rs", "xtask/src/bench/stage.rs"],
+    &[
+        "xtask/commands/src/bench/goals.rs",
+        "xtask/commands/src/bench/report.rs",
+    ],
+    &[
+        "xtask/commands/src/bench/objects.rs",
+        "xtask/commands/src/bench/stage.rs",
+    ],
 ];

@@ -43,6 +43,7 @@ fn object(registries: &[&str], accounts: &[&str], recorded: &[&str]) -> PullSecr
     object
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "it stands where a refusal may stand")]
 fn open() -> Result<Scope, Denied> {
     Ok(Scope {
         role: AssumeRole {

@@ -118,7 +118,12 @@ impl Operator {
             state,
             _gateway: options.gateway,
         });
-        cluster.runs(&running);
+        let ended = Arc::downgrade(&running);
+        cluster.ends(move || {
+            if let Some(running) = ended.upgrade() {
+                running.end();
+            }
+        });
         let operator = Self {
             keeping: tokio::spawn(keep(Arc::clone(&running))),
             running,

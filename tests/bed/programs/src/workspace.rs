@@ -50,7 +50,9 @@ pub async fn plugin() -> Result<PathBuf> {
     static BUILT: OnceCell<PathBuf> = OnceCell::const_new();
     let build = async || {
         let mut built = workspace_programs().await?;
-        built.remove(PLUGIN).context("cargo built the workspace without the plugin")
+        built
+            .remove(PLUGIN)
+            .context("cargo built the workspace without the plugin")
     };
     BUILT.get_or_try_init(build).await.cloned()
 }

@@ -17,15 +17,15 @@ mod state;
 mod tools;
 mod workloads;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
 use http::Request;
-use tokio::task::AbortHandle;
 
 use self::apiserver::ApiServer;
 use self::credentials::Credentials;
@@ -33,7 +33,6 @@ use self::etcd::Etcd;
 use self::objects::Reader;
 use self::state::Baseline;
 use crate::bed::Bed;
-use crate::operator::Running;
 use bed_programs::ControlPlanePrograms;
 use bed_programs::{Process, Signal};
 
@@ -44,6 +43,15 @@ pub use gateway::{Gateway, Write};
 pub use install::{NAMESPACE, SERVICE_ACCOUNT};
 pub use pool::ClusterPool;
 pub use workloads::{Behaviour, Workloads};
+
+/// The end of something that acts on a cluster.
+struct Ending(Box<dyn FnOnce() + Send>);
+
+impl fmt::Debug for Ending {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Ending")
+    }
+}
 
 /// How long a part of the control plane may take to become ready. Three seconds are usual; a busy machine takes longer.
 const READY_LIMIT: Duration = Duration::from_secs(90);
@@ -134,8 +142,7 @@ impl ControlPlane {
             reader: Reader::default(),
             etcd: Etcd::new(&self.etcd_endpoint)?,
             baseline: tokio::sync::Mutex::default(),
-            operators: Mutex::default(),
-            tasks: Mutex::default(),
+            clients: Mutex::default(),
             was_struck: AtomicBool::default(),
             counted_from: AtomicU64::default(),
         };
@@ -158,10 +165,8 @@ pub struct Cluster {
     etcd: Etcd,
     /// What it is restored to, if it is one of a pool.
     baseline: tokio::sync::Mutex<Option<Baseline>>,
-    /// Those that were started on it, and may run.
-    operators: Mutex<Vec<Weak<Running>>>,
-    /// What acts on it within this program.
-    tasks: Mutex<Vec<AbortHandle>>,
+    /// What acts on it: operators, and what runs within this program.
+    clients: Mutex<Vec<Ending>>,
     /// It was stopped or frozen: what it caches may not be what it was.
     was_struck: AtomicBool,
     /// Where in the audit log its present use began.
@@ -202,25 +207,17 @@ impl Cluster {
         }
     }
 
-    /// An operator was started on it, and is ended with it.
-    pub(crate) fn runs(&self, operator: &Arc<Running>) {
-        let mut operators = self.operators.lock().unwrap_or_else(PoisonError::into_inner);
-        operators.push(Arc::downgrade(operator));
+    /// Ends something that acts on it, when it is ended itself or given to another test.
+    pub(crate) fn ends(&self, client: impl FnOnce() + Send + 'static) {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        clients.push(Ending(Box::new(client)));
     }
 
-    /// A task acts on it, and is ended with it.
-    fn serves(&self, task: AbortHandle) {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(task);
-    }
-
-    /// Ends the operators on it and what acts on it within this program, for good.
+    /// Ends what acts on it, for good.
     fn end_clients(&self) {
-        for task in std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner)) {
-            task.abort();
-        }
-        let operators = std::mem::take(&mut *self.operators.lock().unwrap_or_else(PoisonError::into_inner));
-        for operator in operators.iter().filter_map(Weak::upgrade) {
-            operator.end();
+        let clients = std::mem::take(&mut *self.clients.lock().unwrap_or_else(PoisonError::into_inner));
+        for Ending(end) in clients {
+            end();
         }
     }
 

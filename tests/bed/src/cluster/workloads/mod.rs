@@ -61,7 +61,8 @@ impl Cluster {
         .await?;
         let behaviours = Arc::new(Mutex::new(Behaviours::default()));
         let serving = tokio::spawn(kubelet::serve(client, names, Arc::clone(&behaviours)));
-        self.serves(serving.abort_handle());
+        let task = serving.abort_handle();
+        self.ends(move || task.abort());
         Ok(Workloads { behaviours, serving })
     }
 }
