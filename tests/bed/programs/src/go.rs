@@ -48,6 +48,8 @@ struct Build {
     finish: fn(&Module, &Path) -> Result<()>,
     /// How long it takes on two cores, for the first line.
     about: &'static str,
+    /// How many packages are compiled, roughly: progress says by it how much is left.
+    packages: usize,
 }
 
 /// A Go module of the bed.
@@ -85,7 +87,8 @@ pub(super) async fn control_plane() -> Result<ControlPlanePrograms> {
         link: format!("-s -w{}", stamps.concat()),
         go_minor: 26,
         finish: |_, _| Ok(()),
-        about: "about 5 minutes",
+        about: "about 6 minutes",
+        packages: 2_750,
     })
     .await?;
     let [etcd, kube_apiserver, kubectl] = GIVEN.map(|name| assets.as_ref().unwrap_or(&built).join(name));
@@ -121,7 +124,8 @@ pub(super) async fn argo_cd() -> Result<ArgoCdPrograms> {
         link: "-s -w".to_owned(),
         go_minor: 27,
         finish: complete_argo_cd,
-        about: "about 3 minutes",
+        about: "about 5 minutes",
+        packages: 1_800,
     })
     .await?;
     Ok(ArgoCdPrograms { directory })
@@ -203,7 +207,7 @@ async fn compile(
     let names: Vec<&str> = build.programs.iter().map(|(_, name)| *name).collect();
     let what = format!("{} ({} the first time)", names.join(", "), build.about);
     let status = progress
-        .follow(&what, || measure(&process.log()), process.wait_exit(LIMIT))
+        .follow(&what, || measure(&process.log(), build.packages), process.wait_exit(LIMIT))
         .await?;
     if !status.success() {
         bail!("building {} failed:\n{}", names.join(", "), tail(&process.log(), 20));
@@ -226,13 +230,13 @@ fn program_name(package: &str) -> &str {
 }
 
 /// `go build -v` prints the path of each package it compiles, and a line for each module it fetches.
-fn measure(log: &str) -> String {
+fn measure(log: &str, packages: usize) -> String {
     let fetched = log.lines().filter(|line| line.starts_with("go: downloading")).count();
     let compiled = log.lines().filter(|line| !line.starts_with("go: ")).count();
     if compiled == 0 && fetched > 0 {
         return format!("{fetched} modules fetched");
     }
-    format!("{compiled} packages compiled")
+    format!("{compiled} of about {packages} packages compiled")
 }
 
 impl Module {
@@ -324,10 +328,10 @@ mod tests {
 
     #[test]
     fn progress_counts_packages_and_before_them_modules() {
-        assert_eq!(measure("go: downloading k8s.io/api v0.37.2\n"), "1 modules fetched");
+        assert_eq!(measure("go: downloading k8s.io/api v0.37.2\n", 9), "1 modules fetched");
         assert_eq!(
-            measure("go: downloading k8s.io/api v0.37.2\nnet/http\nk8s.io/api/core/v1\n"),
-            "2 packages compiled"
+            measure("go: downloading k8s.io/api v0.37.2\nnet/http\nk8s.io/api/core/v1\n", 9),
+            "2 of about 9 packages compiled"
         );
     }
 
