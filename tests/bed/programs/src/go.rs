@@ -207,7 +207,11 @@ async fn compile(
     let names: Vec<&str> = build.programs.iter().map(|(_, name)| *name).collect();
     let what = format!("{} ({} the first time)", names.join(", "), build.about);
     let status = progress
-        .follow(&what, || measure(&process.log(), build.packages), process.wait_exit(LIMIT))
+        .follow(
+            &what,
+            || measure(&process.log(), build.packages),
+            process.wait_exit(LIMIT),
+        )
         .await?;
     if !status.success() {
         bail!("building {} failed:\n{}", names.join(", "), tail(&process.log(), 20));
